@@ -1,0 +1,169 @@
+"""Learned filter banks under vanishing-moment constraints.
+
+A bank maps an image with C components to F responses; its kernels q_i have shape (C, k, k) and are linear in free
+coefficients theta,
+
+    q_i = sum_{a + b >= p_i} theta_i[a, b] P_a (x) P_b,
+
+with P the orthonormal Gram polynomials (or DCT vectors) of :mod:`tnrd.moments`. With Gram polynomials the sum is
+exactly the set of kernels with p_i vanishing moments; with the DCT and p_i = 1 only the mean is removed, as in
+Chen & Pock, TPAMI 2017.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tnrd.moments import OperatorName, dct_basis, gram_basis, name_operator
+
+BASES = {"moments": gram_basis, "dct": dct_basis}
+NORMS = ("unit", "bounded", "free")
+
+
+@dataclass(frozen=True)
+class Components:
+    """How the C components that a kernel reads are laid out.
+
+    Attributes:
+        channels: Channels of the picture: 1 for grey, 3 for colour.
+        grid: Side g of the cells of the computational grid. With g = 2 the picture is held as its g^2 phases on the
+            half-resolution grid (pixel unshuffle); a k x k kernel over those phases is a gk x gk kernel of the picture
+            applied with stride g, and its moments are taken there.
+        companions: Further components on the computational grid that react and diffuse with the picture.
+    """
+
+    channels: int = 1
+    grid: int = 1
+    companions: int = 0
+
+    @property
+    def observed(self) -> int:
+        """Components that hold the picture itself."""
+        return self.channels * self.grid**2
+
+    @property
+    def total(self) -> int:
+        """All components C, the observed ones first."""
+        return self.observed + self.companions
+
+
+class FilterBank(nn.Module):
+    """F kernels of shape (C, k, k) with vanishing moments on the observed components.
+
+    Args:
+        filters: Number F of kernels.
+        size: Side k of a kernel, odd.
+        components: What the kernels read.
+        vanishing_moments: Orders p_i on the picture, repeated cyclically over the filters. Companions are free (order
+            0): a kernel may react to their values, not only to their derivatives.
+        basis: "moments" or "dct"; the DCT has no vanishing moments beyond the mean, so its orders are at most 1.
+        norm: "unit" (every kernel has l2 norm 1), "bounded" (at most 1) or "free".
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+
+    fine_basis: Tensor
+    coarse_basis: Tensor
+    free: Tensor
+
+    def __init__(
+        self,
+        filters: int,
+        size: int,
+        components: Components | None = None,
+        *,
+        vanishing_moments: tuple[int, ...] = (1,),
+        basis: str = "moments",
+        norm: str = "unit",
+    ) -> None:
+        super().__init__()
+        self.components = components = components or Components()
+        self.size = size
+        self.norm = norm
+        orders = _check_bank(filters, size, components, vanishing_moments, basis, norm)
+        fine = size * components.grid
+        matrix = torch.from_numpy(BASES[basis](fine))
+        degree = torch.arange(fine)[:, None] + torch.arange(fine)[None, :]
+        free = degree[None] >= torch.tensor([orders[i % len(orders)] for i in range(filters)])[:, None, None]
+        self.register_buffer("fine_basis", matrix.to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("free", free[:, None].to(torch.get_default_dtype()), persistent=False)
+        coarse = torch.from_numpy(BASES[basis](size)).to(torch.get_default_dtype())
+        self.register_buffer("coarse_basis", coarse, persistent=False)
+        self.picture = nn.Parameter(_initial_coefficients(filters, components, free, degree))
+        companion_shape = (filters, components.companions, size, size)
+        self.companion = nn.Parameter(
+            torch.randn(companion_shape) if components.companions else torch.zeros(companion_shape)
+        )
+        with torch.no_grad():  # unit norm also when it is not enforced; Adam's step is relative to this scale
+            length = (self.picture.flatten(1).norm(dim=1) ** 2 + self.companion.flatten(1).norm(dim=1) ** 2).sqrt()
+            self.picture.div_(length[:, None, None, None])
+            self.companion.div_(length[:, None, None, None])
+
+    def forward(self) -> Tensor:
+        """The kernels, (F, C, k, k)."""
+        g = self.components.grid
+        fine = _from_coefficients(self.picture * self.free, self.fine_basis)
+        kernels = functional.pixel_unshuffle(fine, g) if g > 1 else fine
+        if self.components.companions:
+            kernels = torch.cat([kernels, _from_coefficients(self.companion, self.coarse_basis)], dim=1)
+        if self.norm == "free":
+            return kernels
+        length = kernels.flatten(1).norm(dim=1)[:, None, None, None]
+        unit: Tensor = kernels / length.clamp_min(1e-12 if self.norm == "unit" else 1.0)
+        return unit
+
+    @torch.no_grad()
+    def operators(self) -> list[list[OperatorName]]:
+        """For each filter, the operator it applies to each channel of the picture (on the picture's own grid)."""
+        g, observed = self.components.grid, self.components.observed
+        kernels = self().double()[:, :observed]
+        fine = functional.pixel_shuffle(kernels, g) if g > 1 else kernels
+        return [[name_operator(q) for q in filter_.cpu().numpy() if np.any(q)] for filter_ in fine]
+
+
+def _from_coefficients(theta: Tensor, basis: Tensor) -> Tensor:
+    return basis.T @ theta @ basis
+
+
+def _initial_coefficients(filters: int, components: Components, free: Tensor, degree: Tensor) -> Tensor:
+    """The first F basis kernels, lowest order first, when there are enough of them; random directions otherwise."""
+    size = degree.shape[0]
+    shape = (filters, components.channels, size, size)
+    candidates = sorted(((a, b) for a in range(size) for b in range(size)), key=lambda ab: (ab[0] + ab[1], ab))
+    if components.total > 1:
+        return torch.randn(shape) * free[:, None]
+    theta = torch.zeros(shape)
+    taken: set[tuple[int, int]] = set()
+    for i in range(filters):
+        choice = next((ab for ab in candidates if free[i][ab] and ab not in taken), None)
+        if choice is None:
+            theta[i] = torch.randn(shape[1:]) * free[i]
+        else:
+            taken.add(choice)
+            theta[i][(0, *choice)] = 1.0
+    return theta
+
+
+def _check_bank(
+    filters: int, size: int, components: Components, orders: tuple[int, ...], basis: str, norm: str
+) -> tuple[int, ...]:
+    if filters < 1 or size < 1 or size % 2 == 0:
+        raise ValueError(f"A bank needs at least one filter of odd size, got {filters} filters of size {size}.")
+    if components.channels < 1 or components.grid < 1 or components.companions < 0:
+        raise ValueError(f"channels and grid must be at least 1 and companions at least 0, got {components}.")
+    if basis not in BASES:
+        raise ValueError(f"basis must be one of {', '.join(BASES)}, got {basis!r}.")
+    if norm not in NORMS:
+        raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}.")
+    highest = 1 if basis == "dct" else 2 * (size * components.grid - 1)
+    if not orders or min(orders) < 0 or max(orders) > highest:
+        raise ValueError(
+            f"vanishing_moments must lie in [0, {highest}] for basis {basis!r} and size {size}, got {orders}."
+        )
+    return orders

@@ -1,0 +1,1 @@
+"""Compute kernels: one file an operation and engine, chosen in :mod:`tnrd.kernels.dispatch`."""

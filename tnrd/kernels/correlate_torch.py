@@ -1,0 +1,123 @@
+"""Correlation with a mirrored boundary, and its exact adjoint.
+
+    (K u)_i(x) = sum_c sum_y q_i[c, y] u_c(x + y - r),      u extended half-sample symmetrically: u(-1) = u(0),
+
+r = (k - 1)/2, and K^T such that <K u, v> = <u, K^T v> for every u and v, borders included: K^T is the transposed
+correlation onto the extended image followed by the transposed extension, which folds the margin back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def correlate(u: Tensor, kernels: Tensor) -> Tensor:
+    """K u: correlate an image with a bank of kernels, mirrored at the boundary.
+
+    Args:
+        u: (N, C, H, W), any H, W >= 1.
+        kernels: (F, C, k, k), k odd.
+
+    Returns:
+        (N, F, H, W) responses.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    _check(u, kernels, axis=1)
+    return functional.conv2d(pad_mirrored(u, kernels.shape[-1] // 2), kernels)
+
+
+def correlate_adjoint(v: Tensor, kernels: Tensor) -> Tensor:
+    """K^T v, the exact adjoint of :func:`correlate`.
+
+    Args:
+        v: (N, F, H, W).
+        kernels: (F, C, k, k), k odd.
+
+    Returns:
+        (N, C, H, W).
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    _check(v, kernels, axis=0)
+    return fold_mirrored(functional.conv_transpose2d(v, kernels), kernels.shape[-1] // 2)
+
+
+def pad_mirrored(u: Tensor, margin: int) -> Tensor:
+    """Extend the last two axes by ``margin``, half-sample symmetric (period 2H), however small the image is."""
+    if margin == 0:
+        return u
+    padded: Tensor = _PadMirrored.apply(u, margin)  # type: ignore[no-untyped-call]
+    return padded
+
+
+def fold_mirrored(v: Tensor, margin: int) -> Tensor:
+    """Transpose of :func:`pad_mirrored`: add the margin back onto the samples that it mirrors."""
+    if margin == 0:
+        return v
+    folded: Tensor = _FoldMirrored.apply(v, margin)  # type: ignore[no-untyped-call]
+    return folded
+
+
+class _PadMirrored(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, margin: int) -> Tensor:
+        ctx.margin = margin
+        return _extend(_extend(u, margin, 3), margin, 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return fold_mirrored(gradient, ctx.margin), None
+
+
+class _FoldMirrored(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, margin: int) -> Tensor:
+        ctx.margin = margin
+        return _fold(_fold(v, margin, 2), margin, 3)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return pad_mirrored(gradient, ctx.margin), None
+
+
+def _mirror_indices(length: int, margin: int) -> tuple[list[int], list[int]]:
+    """Samples that the left and right margins repeat."""
+
+    def sample(i: int) -> int:
+        i %= 2 * length
+        return i if i < length else 2 * length - 1 - i
+
+    return [sample(i - margin) for i in range(margin)], [sample(length + i) for i in range(margin)]
+
+
+def _extend(u: Tensor, margin: int, axis: int) -> Tensor:
+    left, right = _mirror_indices(u.shape[axis], margin)
+    ends = [u.index_select(axis, torch.tensor(side, device=u.device)) for side in (left, right)]
+    return torch.cat([ends[0], u, ends[1]], dim=axis)
+
+
+def _fold(v: Tensor, margin: int, axis: int) -> Tensor:
+    length = v.shape[axis] - 2 * margin
+    left, right = _mirror_indices(length, margin)
+    u = v.narrow(axis, margin, length).clone(memory_format=torch.preserve_format)
+    u.index_add_(axis, torch.tensor(left, device=v.device), v.narrow(axis, 0, margin))
+    return u.index_add_(axis, torch.tensor(right, device=v.device), v.narrow(axis, margin + length, margin))
+
+
+def _check(tensor: Tensor, kernels: Tensor, axis: int) -> None:
+    if kernels.ndim != 4 or kernels.shape[-1] != kernels.shape[-2] or kernels.shape[-1] % 2 == 0:
+        raise ValueError(f"kernels must have shape (F, C, k, k) with k odd, got {tuple(kernels.shape)}.")
+    if tensor.ndim != 4 or tensor.shape[1] != kernels.shape[axis]:
+        wanted = "C" if axis else "F"
+        raise ValueError(
+            f"Expected a tensor (N, {wanted}, H, W) with {wanted} = {kernels.shape[axis]}, got {tuple(tensor.shape)}."
+        )
+    if 0 in tensor.shape[2:]:
+        raise ValueError(f"The image has no pixels: shape {tuple(tensor.shape)}.")

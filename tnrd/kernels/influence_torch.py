@@ -1,0 +1,92 @@
+"""Radial-basis influence functions in plain torch: the reference for every engine.
+
+    psi_i(z) = sum_j w[i, j] phi((z - m_j)/gamma),     phi(t) = exp(-t^2/2),
+
+evaluated exactly, or from a table of samples between which it is linear.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def rbf_sum(z: Tensor, weights: Tensor, nodes: Tensor, width: float, derivative: int = 0) -> Tensor:
+    """The exact sum for psi (derivative 0), psi' (1) or the potential rho with rho(0) = 0 and rho' = psi (-1).
+
+    Nodes are visited one by one, so that memory stays at a few times that of ``z``. Not differentiable by autograd;
+    see :func:`exact_influence`.
+
+    Args:
+        z: (N, F, ...) responses.
+        weights: (F, J).
+        nodes: (J,) centres m_j in the unit of ``z``.
+        width: gamma > 0, in the unit of ``z``.
+        derivative: -1, 0 or 1.
+
+    Returns:
+        The shape of ``z``.
+    """
+    total = torch.zeros_like(z)
+    for j, node in enumerate(nodes.tolist()):
+        w = weights[:, j].view(1, -1, *([1] * (z.ndim - 2)))
+        t = (z - node) / width
+        if derivative == 0:
+            total += w * torch.exp(-0.5 * t * t)
+        elif derivative == 1:
+            total -= w * t / width * torch.exp(-0.5 * t * t)
+        else:
+            scale = width * math.sqrt(math.pi / 2)
+            total += w * scale * (torch.erf(t / math.sqrt(2)) - math.erf(-node / width / math.sqrt(2)))
+    return total
+
+
+def exact_influence(z: Tensor, weights: Tensor, nodes: Tensor, width: float) -> Tensor:
+    """psi(z) by the exact sum, differentiable in ``z`` and ``weights``; shapes as in :func:`rbf_sum`."""
+    psi: Tensor = _ExactInfluence.apply(z, weights, nodes, width)  # type: ignore[no-untyped-call]
+    return psi
+
+
+class _ExactInfluence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, weights: Tensor, nodes: Tensor, width: float) -> Tensor:
+        ctx.save_for_backward(z, weights, nodes)
+        ctx.width = width
+        return rbf_sum(z, weights, nodes, width)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        z, weights, nodes = ctx.saved_tensors
+        to_z = gradient * rbf_sum(z, weights, nodes, ctx.width, derivative=1)
+        axes = (0, *range(2, z.ndim))
+        columns = [
+            (gradient * torch.exp(-0.5 * ((z - node) / ctx.width) ** 2)).sum(dim=axes) for node in nodes.tolist()
+        ]
+        return to_z, torch.stack(columns, dim=1), None, None
+
+
+def table_influence(z: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor, outer: Tensor) -> Tensor:
+    """outer * T(inner * z) with T linear between its samples and constant beyond the first and the last.
+
+    Args:
+        z: (N, F, H, W) responses.
+        table: (F, L) samples of psi at origin, origin + spacing, ...
+        origin: Argument of the first sample.
+        spacing: Distance of the samples.
+        inner: Factor on the argument, broadcastable to ``z``.
+        outer: Factor on the value, broadcastable to ``z``.
+
+    Returns:
+        The shape of ``z``; differentiable in z, table, inner and outer.
+    """
+    filters, samples = table.shape
+    position = ((inner * z - origin) / spacing).clamp(0, samples - 1)
+    index = position.detach().floor().clamp_max(samples - 2).long()
+    row = torch.arange(filters, device=z.device).view(1, -1, 1, 1) * samples
+    flat = table.reshape(-1)
+    left, right = flat[index + row], flat[index + row + 1]
+    return outer * (left + (position - index) * (right - left))

@@ -1,0 +1,237 @@
+"""TNRD: T steps of trained nonlinear reaction diffusion (Chen & Pock, TPAMI 39(6), 2017, arXiv 1508.02848)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tnrd.filters import Components, FilterBank
+from tnrd.influence import RadialBasisInfluence
+from tnrd.kernels.correlate_torch import correlate
+from tnrd.stage import DiffusionStage, initial_influence, lift_bank
+
+LIFT_SIZE = 3
+
+
+@dataclass(frozen=True)
+class TNRDConfig:
+    """Everything that fixes the shape of a model; stored as JSON beside its weights.
+
+    Attributes:
+        stages: Number T of steps.
+        filters: Number F of filters per step.
+        kernel_size: Side k of a kernel on the computational grid, odd.
+        channels: Channels of the picture, 1 for grey and 3 for colour.
+        grid: Side g of a cell: 1 works on the picture's pixels, 2 on its four phases at half resolution.
+        companions: Learned components beside the picture, lifted from it at the start.
+        basis: "moments" or "dct" (:mod:`tnrd.filters`).
+        vanishing_moments: Orders on the picture, repeated cyclically over the filters.
+        norm: "unit", "bounded" or "free" kernels.
+        nodes: Gaussians per influence function.
+        reach: The nodes span [-reach, reach] noise levels.
+        node_width: Standard deviation of a Gaussian in noise levels; None for the spacing of the nodes.
+        sigma_degree: Degree of the polynomials that carry the dependence on the noise level.
+        shared: All steps share one set of weights: gradient descent on one energy.
+    """
+
+    stages: int = 5
+    filters: int = 24
+    kernel_size: int = 5
+    channels: int = 1
+    grid: int = 1
+    companions: int = 0
+    basis: str = "moments"
+    vanishing_moments: tuple[int, ...] = (1,)
+    norm: str = "unit"
+    nodes: int = 63
+    reach: float = 12.0
+    node_width: float | None = None
+    sigma_degree: int = 3
+    shared: bool = False
+
+    def __post_init__(self) -> None:
+        if self.stages < 1:
+            raise ValueError(f"stages must be at least 1, got {self.stages}.")
+        if self.sigma_degree < 0:
+            raise ValueError(f"sigma_degree must be at least 0, got {self.sigma_degree}.")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TNRDConfig:
+        """Build from plain JSON or TOML values; an unknown key is an error that names it."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"Unknown model setting {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+        values = dict(values)
+        if "vanishing_moments" in values:
+            values["vanishing_moments"] = tuple(values["vanishing_moments"])
+        return cls(**values)
+
+    @property
+    def components(self) -> Components:
+        """Layout of the state."""
+        return Components(self.channels, self.grid, self.companions)
+
+
+class TNRD(nn.Module):
+    """The trained diffusion as a torch module.
+
+    Args:
+        config: The shape of the model.
+
+    Example:
+        >>> model = TNRD(TNRDConfig(stages=1, filters=2, kernel_size=3))
+        >>> model(torch.rand(1, 1, 8, 8), sigma=25 / 255).shape
+        torch.Size([1, 1, 8, 8])
+    """
+
+    def __init__(self, config: TNRDConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.engine = "auto"
+        components = config.components
+        self.lift = lift_bank(components, LIFT_SIZE) if config.companions else None
+        distinct = 1 if config.shared else config.stages
+        self.stages = nn.ModuleList([self._new_stage(first=t == 0) for t in range(distinct)])
+
+    def _new_stage(self, first: bool) -> DiffusionStage:
+        c = self.config
+        bank = FilterBank(
+            c.filters, c.kernel_size, c.components, vanishing_moments=c.vanishing_moments, basis=c.basis, norm=c.norm
+        )
+        # Unit-norm kernels spread F units of energy over C components: this keeps the first steps stable.
+        amplitude = 0.3 * c.components.total / c.filters
+        psi = RadialBasisInfluence(c.filters, c.nodes, c.reach, c.node_width, initial_influence(amplitude))
+        return DiffusionStage(bank, psi, reaction=0.5 if first else 0.1, degree=c.sigma_degree)
+
+    def stage(self, t: int) -> DiffusionStage:
+        """The t-th step, t = 0 ... T - 1."""
+        module = self.stages[0 if self.config.shared else t]
+        return module  # type: ignore[return-value]
+
+    @property
+    def dependence_radius(self) -> int:
+        """Pixels by which a result can depend on its surroundings: tiles that overlap by it are exact."""
+        steps = self.config.stages * 2 * (self.config.kernel_size // 2)
+        lift = LIFT_SIZE // 2 if self.config.companions else 0
+        return self.config.grid * (steps + lift) + (self.config.grid - 1)
+
+    def forward(self, x: Tensor, sigma: float | Tensor, strength: float = 1.0) -> Tensor:
+        """Denoise.
+
+        Args:
+            x: (N, C, H, W) noisy images, any H, W >= 1, intensities nominally in [0, 1] (not clipped), float32 or
+                float64; mirrored boundary.
+            sigma: Standard deviation of the noise on the same scale: one value, (N,) values, or a map (N, 1, H, W).
+            strength: Where to stop the diffusion, in [0, 1]: the state at time strength * T, linear between steps.
+                0 returns the input, 1 the full result.
+
+        Returns:
+            (N, C, H, W), not clipped.
+
+        Raises:
+            ValueError: Shape, noise level or strength do not fit.
+        """
+        if not 0.0 <= strength <= 1.0:
+            raise ValueError(f"strength must lie in [0, 1], got {strength}.")
+        time = strength * self.config.stages
+        last = math.ceil(time)
+        if last == 0:
+            return x
+        before = after = x
+        for state in self.states(x, sigma, steps=last):
+            before, after = after, state
+        state = after if time == last else torch.lerp(before, after, time - (last - 1))
+        return self._from_grid(state, *x.shape[2:])
+
+    def trajectory(self, x: Tensor, sigma: float | Tensor) -> Iterator[Tensor]:
+        """The picture u_0 ... u_T, one step at a time; arguments and shapes as in :meth:`forward`."""
+        for state in self.states(x, sigma):
+            yield self._from_grid(state, *x.shape[2:])
+
+    def states(self, x: Tensor, sigma: float | Tensor, steps: int | None = None) -> Iterator[Tensor]:
+        """The full state u_0 ... u_T on the computational grid, (N, C, ceil(H/g), ceil(W/g)), companions included.
+
+        Arguments as in :meth:`forward`; ``steps`` ends it early.
+        """
+        f, level = self.to_grid(x, self._noise_level(x, sigma))
+        u = f if self.lift is None else torch.cat([f, correlate(f, self.lift())], dim=1)
+        yield u
+        for t in range(self.config.stages if steps is None else steps):
+            u = self.stage(t)(u, f, level, self.engine)
+            yield u
+
+    @torch.no_grad()
+    def energy(self, x: Tensor, f: Tensor, sigma: float | Tensor) -> Tensor:
+        """E(x), (N,), of which every step is the gradient, for a model with one set of weights and no companions.
+
+        Args:
+            x: (N, C, H, W) state, both sides multiples of the grid.
+            f: Noisy image, same shape.
+            sigma: As in :meth:`forward`.
+
+        Raises:
+            ValueError: The model has different weights per step, or companions: it descends on no single energy.
+        """
+        if self.config.companions or len(self.stages) > 1:
+            raise ValueError("Only a model of one set of weights and no companions descends on one energy.")
+        level = self._noise_level(x, sigma)
+        observation, level = self.to_grid(f, level)
+        state, _ = self.to_grid(x, level.new_zeros(1, 1, 1, 1))
+        return self.stage(0).energy(state, observation, level)
+
+    def _noise_level(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.config.channels or 0 in x.shape:
+            raise ValueError(f"Expected images (N, {self.config.channels}, H, W) with pixels, got {tuple(x.shape)}.")
+        if x.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"Expected float32 or float64 images in [0, 1], got {x.dtype}.")
+        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+        if level.ndim == 0 or tuple(level.shape) in ((1,), (x.shape[0],)):
+            level = level.reshape(-1, 1, 1, 1)
+        if level.ndim != 4 or level.shape[1] != 1 or level.shape[0] not in (1, x.shape[0]):
+            raise ValueError(
+                f"sigma must be one value, (N,) or (N, 1, H, W), got {tuple(level.shape)} for {tuple(x.shape)}."
+            )
+        if tuple(level.shape[2:]) not in ((1, 1), tuple(x.shape[2:])):
+            raise ValueError(
+                f"A noise map must have the size of the image, got {tuple(level.shape)} for {tuple(x.shape)}."
+            )
+        if not bool(torch.isfinite(level).all()) or bool((level < 0).any()):
+            raise ValueError(f"sigma must be finite and at least 0, got {float(level.min())} to {float(level.max())}.")
+        return level.expand(x.shape[0], -1, -1, -1)
+
+    def to_grid(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Image and noise level on the computational grid, extended by mirroring to whole cells."""
+        g = self.config.grid
+        if x.device.type == "cpu" and x.dtype == torch.float32:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if g == 1:
+            return x, level
+        x = functional.pixel_unshuffle(_whole_cells(x, g), g).contiguous(memory_format=torch.channels_last)
+        if level.shape[2:] != (1, 1):
+            level = functional.avg_pool2d(_whole_cells(level, g) ** 2, g).sqrt()
+        return x, level
+
+    def _from_grid(self, u: Tensor, height: int, width: int) -> Tensor:
+        picture = u[:, : self.config.components.observed]
+        if self.config.grid == 1:
+            return picture
+        return functional.pixel_shuffle(picture, self.config.grid)[..., :height, :width]
+
+
+def _whole_cells(x: Tensor, grid: int) -> Tensor:
+    """Mirror the last rows and columns until both sides are multiples of ``grid``."""
+    for axis in (2, 3):
+        length = x.shape[axis]
+        missing = -length % grid
+        if missing:
+            mirrored = [max(0, length - 1 - i) for i in range(missing)]
+            x = torch.cat([x, x.index_select(axis, torch.tensor(mirrored, device=x.device))], dim=axis)
+    return x
