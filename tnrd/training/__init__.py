@@ -1,0 +1,1 @@
+"""Training: noisy crops on the fly, greedy and joint phases, exact resume."""

@@ -1,0 +1,32 @@
+"""Optimisers of a phase: Adam with warm-up and a cosine, or L-BFGS as in Chen & Pock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from tnrd.training.recipe import Phase
+
+LBFGS_PAIRS = 5  # correction pairs kept, as in the paper
+
+
+def build_optimizer(phase: Phase, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser of a phase over these parameters.
+
+    L-BFGS takes one iteration with a strong Wolfe line search per step, so that a checkpoint can lie between any two.
+    """
+    if phase.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=phase.learning_rate)
+    return torch.optim.LBFGS(parameters, lr=1.0, max_iter=1, history_size=LBFGS_PAIRS, line_search_fn="strong_wolfe")
+
+
+def learning_rate(phase: Phase, iteration: int) -> float:
+    """Linear warm-up, then a cosine from ``learning_rate`` to ``final_learning_rate``."""
+    if iteration < phase.warmup:
+        return phase.learning_rate * (iteration + 1) / phase.warmup
+    progress = (iteration - phase.warmup) / max(1, phase.iterations - phase.warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return phase.final_learning_rate + (phase.learning_rate - phase.final_learning_rate) * cosine

@@ -1,0 +1,111 @@
+"""Recipes: everything that fixes a training run, read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tnrd.model import TNRDConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training.
+
+    Attributes:
+        optimizer: "adam" or "lbfgs".
+        stages: "joint" trains all steps together; "greedy" trains step 1, then step 2 on its output, and so on, with
+            ``iterations`` each.
+        iterations: Adam updates, or L-BFGS iterations.
+        batch: Crops per batch; L-BFGS sees one fixed set of this many crops.
+        crop: Side of a crop in pixels.
+        learning_rate: Adam's peak, reached after ``warmup`` updates.
+        final_learning_rate: Where its cosine ends.
+        warmup: Updates of linear increase.
+        average: Decay of the moving average of the weights that is validated and saved; 0 keeps the last weights.
+        deep_supervision: Weight of the mean loss of the inner states u_1 ... u_{T-1}, which makes them pictures too.
+    """
+
+    optimizer: str = "adam"
+    stages: str = "joint"
+    iterations: int = 1000
+    batch: int = 16
+    crop: int = 64
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5
+    warmup: int = 100
+    average: float = 0.999
+    deep_supervision: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("adam", "lbfgs"):
+            raise ValueError(f"optimizer must be 'adam' or 'lbfgs', got {self.optimizer!r}.")
+        if self.stages not in ("joint", "greedy"):
+            raise ValueError(f"stages must be 'joint' or 'greedy', got {self.stages!r}.")
+        if min(self.iterations, self.batch, self.crop) < 1:
+            raise ValueError(f"iterations, batch and crop must be at least 1, got {self}.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run.
+
+    Attributes:
+        name: Name of the weights.
+        model: Shape of the model.
+        phases: Stretches of training, in order.
+        sigma: Interval of noise levels, 8-bit scale.
+        seed: Of initial weights, crops and noise.
+        scales: Sizes at which training pictures are used.
+        validation_sigma: Noise levels of the validation, 8-bit scale.
+        validate_every: Iterations between validations.
+        checkpoint_every: Iterations between checkpoints.
+        initial: Weights file to start from instead of the initialisation, empty for none.
+    """
+
+    name: str
+    model: TNRDConfig
+    phases: tuple[Phase, ...]
+    sigma: tuple[float, float] = (0.0, 75.0)
+    seed: int = 0
+    scales: tuple[float, ...] = (1.0,)
+    validation_sigma: tuple[float, ...] = (15.0, 25.0, 50.0)
+    validate_every: int = 1000
+    checkpoint_every: int = 500
+    initial: str = ""
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read a recipe; an unknown key is an error that names it.
+
+    Args:
+        path: TOML file with the fields of :class:`Recipe`, a table [model] and tables [[phases]].
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: A key is unknown or a value does not fit.
+        OSError: The file cannot be read.
+    """
+    with open(path, "rb") as file:
+        values = tomllib.load(file)
+    model = TNRDConfig.from_dict(values.pop("model", {}))
+    phases = tuple(_strict(Phase, phase) for phase in values.pop("phases", []))
+    if not phases:
+        raise ValueError(f"{path} has no [[phases]].")
+    lists = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return _strict(Recipe, {"name": Path(path).stem, **lists, "model": model, "phases": phases})
+
+
+def _strict(cls: type[T], values: dict[str, Any]) -> T:
+    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"Unknown key {', '.join(unknown)} for {cls.__name__}; known are {', '.join(sorted(known))}.")
+    return cls(**values)

@@ -1,0 +1,206 @@
+"""The training loop: phases, checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tnrd.model import TNRD
+from tnrd.training.data import CropSampler
+from tnrd.training.losses import weighted_mse
+from tnrd.training.optimizers import build_optimizer, learning_rate
+from tnrd.training.recipe import Phase, Recipe
+from tnrd.training.validation import array_denoiser, score
+
+Image = NDArray[np.uint8]
+
+
+class Trainer:
+    """Trains one model by one recipe.
+
+    Batch i of a phase depends on the seed and i alone, and the state (weights, average, optimiser, position) is
+    written to ``checkpoint.pt`` in one rename, so that a run that was killed goes on to the same weights.
+
+    Args:
+        recipe: What to do.
+        train_images: 8-bit training pictures.
+        validation_images: 8-bit pictures for the reported PSNR; they never influence the weights.
+        output: Folder of the checkpoint and of ``log.jsonl``.
+        device: Where to train.
+        progress: Show a progress bar.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        train_images: list[Image],
+        validation_images: list[Image],
+        output: str | Path,
+        device: str | torch.device = "cpu",
+        progress: bool = True,
+    ) -> None:
+        self.recipe = recipe
+        self.train_images, self.validation_images = train_images, validation_images
+        self.output = Path(output)
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.device = torch.device(device)
+        self.progress = progress
+        torch.manual_seed(recipe.seed)
+        self.model = TNRD(recipe.model).to(self.device)
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.position = 0  # index into the flat list of segments
+        self.iteration = 0
+        self.optimizer: torch.optim.Optimizer | None = None
+        self.last_scores: dict[float, float] = {}
+
+    def load_initial(self, state: dict[str, Tensor]) -> None:
+        """Start from these weights."""
+        self.model.load_state_dict(state)
+        self.average.load_state_dict(state)
+
+    def segments(self) -> list[tuple[int, Phase, range]]:
+        """The run as (phase index, phase, steps trained) in order; a greedy phase gives one segment per step."""
+        flat = []
+        for index, phase in enumerate(self.recipe.phases):
+            steps = range(self.recipe.model.stages)
+            groups = [range(t, t + 1) for t in steps] if phase.stages == "greedy" else [steps]
+            flat += [(index, phase, group) for group in groups]
+        return flat
+
+    def run(self, stop_after: float = math.inf) -> bool:
+        """Train to the end of the recipe, or until ``stop_after`` seconds have passed; True at the end."""
+        deadline = time.monotonic() + stop_after
+        segments = self.segments()
+        while self.position < len(segments):
+            index, phase, steps = segments[self.position]
+            self._train_segment(index, phase, steps, deadline)
+            if self.iteration < phase.iterations:
+                return False
+            self.position, self.iteration, self.optimizer = self.position + 1, 0, None
+            self.save_checkpoint()
+        return True
+
+    def _train_segment(self, index: int, phase: Phase, steps: range, deadline: float) -> None:
+        parameters = self._select(steps)
+        if self.optimizer is None:
+            self.optimizer = build_optimizer(phase, parameters)
+            if self.iteration == 0:
+                self.average.load_state_dict(self.model.state_dict())
+        low, high = (level / 255 for level in self.recipe.sigma)
+        sampler = CropSampler(
+            self.train_images, phase.crop, phase.batch, (low, high), self.recipe.seed * 1000 + self.position
+        )
+        label = f"phase {index + 1} {phase.optimizer} {phase.stages} {steps.start + 1}-{steps.stop}"
+        bar = tqdm(total=phase.iterations, initial=self.iteration, desc=label, disable=not self.progress, mininterval=2)
+        with bar:
+            while self.iteration < phase.iterations and time.monotonic() < deadline:
+                loss = self._update(phase, sampler, steps)
+                self.iteration += 1
+                bar.update()
+                if self.iteration % self.recipe.validate_every == 0 or self.iteration == phase.iterations:
+                    bar.set_postfix(self._report(loss, index, steps))
+                if self.iteration % self.recipe.checkpoint_every == 0:
+                    self.save_checkpoint()
+        self.save_checkpoint()
+
+    def _update(self, phase: Phase, sampler: CropSampler, steps: range) -> float:
+        if self.optimizer is None:
+            raise RuntimeError("An update needs an optimiser.")
+        adam = phase.optimizer == "adam"
+        # L-BFGS needs one objective: it keeps the batch of index 0.
+        clean, noisy, sigma = sampler(self.iteration if adam else 0, self.device)
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
+            loss = self._loss(phase, clean, noisy, sigma, steps)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        if adam:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(phase, self.iteration)
+        loss = self.optimizer.step(closure)  # type: ignore[arg-type]
+        decay = min(phase.average, (1 + self.iteration) / (10 + self.iteration)) if adam else 0.0
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                mean.lerp_(value, 1 - decay)
+        return float(loss)
+
+    def _loss(self, phase: Phase, clean: Tensor, noisy: Tensor, sigma: Tensor, steps: range) -> Tensor:
+        target, _ = self.model.to_grid(clean, sigma.view(-1, 1, 1, 1))
+        states = list(self.model.states(noisy, sigma, steps=steps.stop))[1:]
+        losses = [weighted_mse(u[:, : target.shape[1]], target, sigma) for u in states]
+        total = losses[-1]
+        if phase.deep_supervision and len(losses) > 1:
+            total = total + phase.deep_supervision * torch.stack(losses[:-1]).mean()
+        return total
+
+    def _select(self, steps: range) -> list[nn.Parameter]:
+        """Only the steps of this segment learn; the lift belongs to the first."""
+        chosen: list[nn.Module] = [self.model.stage(t) for t in steps]
+        if self.model.lift is not None and steps.start == 0:
+            chosen.append(self.model.lift)
+        self.model.requires_grad_(False)
+        for module in chosen:
+            module.requires_grad_(True)
+        return [p for p in self.model.parameters() if p.requires_grad and p.numel()]
+
+    def _report(self, loss: float, index: int, steps: range) -> dict[str, str]:
+        denoise = array_denoiser(self.average, strength=steps.stop / self.recipe.model.stages)
+        scores = {
+            sigma: float(
+                np.mean([score(denoise, image / 255, sigma, i).psnr for i, image in enumerate(self.validation_images)])
+            )
+            for sigma in (self.recipe.validation_sigma if self.validation_images else ())
+        }
+        self.last_scores = scores
+        row: dict[str, Any] = {
+            "phase": index,
+            "steps": steps.stop,
+            "iteration": self.iteration,
+            "loss": loss,
+            "psnr": scores,
+        }
+        with open(self.output / "log.jsonl", "a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+        return {f"{sigma:g}": f"{value:.2f}" for sigma, value in scores.items()}
+
+    def save_checkpoint(self) -> None:
+        """Write the whole state beside the target and rename it."""
+        state = {
+            "position": self.position,
+            "iteration": self.iteration,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "scores": self.last_scores,
+            "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
+        }
+        temporary = self.output / "checkpoint.pt.part"
+        torch.save(state, temporary)
+        temporary.replace(self.output / "checkpoint.pt")
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint in the output folder, if there is one."""
+        path = self.output / "checkpoint.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.position, self.iteration = state["position"], state["iteration"]
+        self.last_scores = state["scores"]
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        if state["optimizer"] is not None:
+            _, phase, steps = self.segments()[self.position]
+            self.optimizer = build_optimizer(phase, self._select(steps))
+            self.optimizer.load_state_dict(state["optimizer"])
+        return True
