@@ -69,7 +69,7 @@ class _PadMirrored(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, margin: int) -> Tensor:
         ctx.margin = margin
-        return _extend(_extend(u, margin, 3), margin, 2)
+        return _extend(u, margin)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -97,10 +97,21 @@ def _mirror_indices(length: int, margin: int) -> tuple[list[int], list[int]]:
     return [sample(i - margin) for i in range(margin)], [sample(length + i) for i in range(margin)]
 
 
-def _extend(u: Tensor, margin: int, axis: int) -> Tensor:
-    left, right = _mirror_indices(u.shape[axis], margin)
-    ends = [u.index_select(axis, torch.tensor(side, device=u.device)) for side in (left, right)]
-    return torch.cat([ends[0], u, ends[1]], dim=axis)
+def _extend(u: Tensor, margin: int) -> Tensor:
+    """Both axes at once, in the memory format of ``u``: columns of the middle rows first, then whole rows."""
+    n, c, height, width = u.shape
+    channels_last = u.is_contiguous(memory_format=torch.channels_last)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    shape = (n, c, height + 2 * margin, width + 2 * margin)
+    out = torch.empty(shape, dtype=u.dtype, device=u.device, memory_format=memory_format)
+    middle = out.narrow(2, margin, height)
+    middle.narrow(3, margin, width).copy_(u)
+    for axis, source, target in ((3, u, middle), (2, middle, out)):
+        length = source.shape[axis]
+        for start, side in zip((0, margin + length), _mirror_indices(length, margin), strict=True):
+            strip = source.index_select(axis, torch.tensor(side, device=u.device))
+            target.narrow(axis, start, margin).copy_(strip)
+    return out
 
 
 def _fold(v: Tensor, margin: int, axis: int) -> Tensor:

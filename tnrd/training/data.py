@@ -12,6 +12,18 @@ from torch import Tensor
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
+def image_paths(folder: str | Path) -> list[Path]:
+    """The pictures of a folder, sorted by name.
+
+    Raises:
+        ValueError: The folder has no pictures.
+    """
+    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ValueError(f"No pictures ({', '.join(SUFFIXES)}) in {folder}.")
+    return paths
+
+
 def load_images(folder: str | Path, channels: int = 1, scales: tuple[float, ...] = (1.0,)) -> list[NDArray[np.uint8]]:
     """All pictures of a folder, sorted by name.
 
@@ -28,11 +40,8 @@ def load_images(folder: str | Path, channels: int = 1, scales: tuple[float, ...]
     """
     from PIL import Image
 
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise ValueError(f"No pictures ({', '.join(SUFFIXES)}) in {folder}.")
     images = []
-    for path in paths:
+    for path in image_paths(folder):
         with Image.open(path) as opened:
             picture = opened.convert("L" if channels == 1 else "RGB")
         for scale in scales:

@@ -1,0 +1,192 @@
+"""Training: recipes, crops, phases, exact resume, and that it learns."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tnrd.model import TNRDConfig
+from tnrd.training.data import CropSampler, load_images
+from tnrd.training.losses import weighted_mse
+from tnrd.training.optimizers import learning_rate
+from tnrd.training.recipe import Phase, Recipe, read_recipe
+from tnrd.training.train import Trainer, iterate_log
+from tnrd.training.validation import protocol_seed, score
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = TNRDConfig(stages=2, filters=4, kernel_size=3, nodes=15)
+
+
+@pytest.fixture
+def pictures() -> list[np.ndarray]:
+    """Two smooth pictures with an edge."""
+    y, x = np.mgrid[0:48, 0:40]
+    waves = 127 + 60 * np.sin(x / 7) * np.cos(y / 9) + 50 * (x > y)
+    return [waves.clip(0, 255).astype(np.uint8), waves.T.clip(0, 255).astype(np.uint8)]
+
+
+def recipe(*phases: Phase, model: TNRDConfig = TINY) -> Recipe:
+    return Recipe("tiny", model, phases, sigma=(10.0, 40.0), seed=3, validate_every=4, checkpoint_every=2)
+
+
+def weights_of(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.average.parameters()])
+
+
+def test_every_shipped_recipe_is_readable() -> None:
+    paths = sorted((ROOT / "scripts" / "recipes").glob("*.toml"))
+    assert paths
+    for path in paths:
+        assert read_recipe(path).name == path.stem
+
+
+@pytest.mark.parametrize(
+    "text", ["oops = 1\n[[phases]]\n", "[model]\nstagse = 3\n[[phases]]\n", "[[phases]]\nlr = 1\n", "seed = 1\n"]
+)
+def test_recipe_with_an_unknown_key_or_no_phase_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="oops|stagse|lr|phases"):
+        read_recipe(path)
+
+
+def test_phase_refuses_what_it_does_not_know() -> None:
+    for wrong in ({"optimizer": "sgd"}, {"stages": "both"}, {"batch": 0}):
+        with pytest.raises(ValueError, match="must be"):
+            Phase(**wrong)
+
+
+def test_a_batch_depends_on_seed_and_index_alone(pictures: list[np.ndarray]) -> None:
+    sampler = CropSampler(pictures, 16, 5, (0.1, 0.2), seed=7)
+    again = CropSampler(pictures, 16, 5, (0.1, 0.2), seed=7)
+    again(0, torch.device("cpu"))
+    for one, other in zip(sampler(9, torch.device("cpu")), again(9, torch.device("cpu")), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert not torch.equal(sampler(10, torch.device("cpu"))[0], sampler(9, torch.device("cpu"))[0])
+
+
+def test_noise_of_a_batch_has_the_level_it_says(pictures: list[np.ndarray]) -> None:
+    clean, noisy, sigma = CropSampler(pictures, 32, 64, (0.05, 0.3), seed=1)(0, torch.device("cpu"))
+    assert float(sigma.min()) >= 0.05 and float(sigma.max()) <= 0.3
+    measured = (noisy - clean).flatten(1).std(1)
+    torch.testing.assert_close(measured, sigma, rtol=0.1, atol=0)
+
+
+def test_crops_too_large_for_every_picture_are_refused(pictures: list[np.ndarray]) -> None:
+    with pytest.raises(ValueError, match="64 x 64"):
+        CropSampler(pictures, 64, 1, (0.1, 0.1), seed=0)
+
+
+def test_load_images_refuses_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="No pictures"):
+        load_images(tmp_path)
+
+
+def test_weighted_mse_is_the_formula() -> None:
+    u, clean, sigma = torch.rand(3, 1, 4, 5), torch.rand(3, 1, 4, 5), torch.tensor([0.0, 0.1, 0.2])
+    expected = np.mean([float(((u[n] - clean[n]) ** 2).mean()) / (float(sigma[n]) + 1 / 255) for n in range(3)])
+    assert float(weighted_mse(u, clean, sigma)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_learning_rate_warms_up_and_ends_where_it_says() -> None:
+    phase = Phase(iterations=100, warmup=10, learning_rate=1.0, final_learning_rate=0.01)
+    rates = [learning_rate(phase, i) for i in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0) and rates[10] == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.01)
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_an_interrupted_run_ends_in_the_same_weights(
+    tmp_path: Path, pictures: list[np.ndarray], optimizer: str
+) -> None:
+    plan = recipe(
+        Phase(optimizer, "greedy", iterations=3, batch=2, crop=24, warmup=1),
+        Phase(optimizer, "joint", iterations=5, batch=2, crop=24, warmup=1),
+    )
+    whole = Trainer(plan, pictures, [], tmp_path / "whole", progress=False)
+    assert whole.run()
+    for attempt in range(12):  # each attempt is cut off after at least one update
+        part = Trainer(plan, pictures, [], tmp_path / "part", progress=False)
+        assert part.resume() == (attempt > 0)
+        segments = part.segments()
+        if part.position < len(segments):
+            index, phase, steps = segments[part.position]
+            deadline = time.monotonic()
+            part._train_segment(index, phase, steps, deadline + 0.02)
+        if part.run(stop_after=0.0):
+            break
+    else:
+        part.run()
+    torch.testing.assert_close(weights_of(part), weights_of(whole), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_training_improves_on_the_noisy_picture_and_on_its_start(
+    tmp_path: Path, pictures: list[np.ndarray], optimizer: str
+) -> None:
+    phase = Phase(optimizer, "joint", iterations=12, batch=4, crop=32, learning_rate=2e-2, warmup=2, average=0.5)
+    plan = Recipe("tiny", TINY, (phase,), sigma=(25.0, 25.0), validation_sigma=(25.0,), validate_every=1)
+    trainer = Trainer(plan, pictures, pictures, tmp_path, progress=False)
+    assert trainer.run()
+    rows = list(iterate_log(tmp_path / "log.jsonl"))
+    noisy = np.mean([score(lambda f, s: f, image / 255, 25, i).psnr for i, image in enumerate(pictures)])
+    assert rows[-1]["psnr"]["25.0"] > noisy + 2
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert trainer.last_scores[25.0] == rows[-1]["psnr"]["25.0"]
+
+
+def test_a_greedy_step_leaves_the_earlier_ones_alone(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    plan = recipe(Phase("adam", "greedy", iterations=2, batch=2, crop=24, warmup=1))
+    trainer = Trainer(plan, pictures, [], tmp_path, progress=False)
+    index, phase, steps = trainer.segments()[1]
+    before = [p.detach().clone() for p in trainer.model.stage(0).parameters()]
+    start = [p.detach().clone() for p in trainer.model.stage(1).parameters()]
+    trainer.position = 1
+    trainer._train_segment(index, phase, steps, time.monotonic() + 60)
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.stage(0).parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(start, trainer.model.stage(1).parameters(), strict=True))
+
+
+def test_the_seed_of_the_protocol() -> None:
+    assert protocol_seed(25, 3) == 25003
+    clean = np.full((40, 40), 0.5)
+    noisy = clean + 25 / 255 * np.random.default_rng(25003).standard_normal(clean.shape)
+    seen = []
+    score(lambda f, s: seen.append((f, s)) or f, clean, 25, 3)
+    np.testing.assert_allclose(seen[0][0], noisy, atol=1e-6)
+    assert seen[0][1] == 25 / 255
+
+
+@pytest.mark.slow
+def test_the_script_survives_a_kill_and_writes_weights_and_card(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    from PIL import Image
+
+    import tnrd
+
+    (tmp_path / "data").mkdir()
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / "data" / f"{i}.png")
+    (tmp_path / "tiny.toml").write_text(
+        "checkpoint_every = 1\n[model]\nstages = 1\nfilters = 2\nkernel_size = 3\n"
+        "[[phases]]\niterations = 60\nbatch = 2\ncrop = 24\n"
+    )
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "tiny.toml", "--data", "data", "--output", "run"]
+    first = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "run" / "checkpoint.pt").exists() and first.poll() is None:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert not (tmp_path / "run" / "tiny.safetensors").exists()
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    model = tnrd.load_model(tmp_path / "run" / "tiny.safetensors")
+    assert model.config.filters == 2
+    text = (tmp_path / "run" / "tiny.md").read_text()
+    assert "iterations = 60" in text and "BSDS500" in text
