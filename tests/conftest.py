@@ -1,0 +1,48 @@
+"""What all tests share: where the image sets lie, and which tests this machine can run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+
+# Property tests time out on a busy machine without being wrong; in CI the same examples are drawn in every run.
+settings.register_profile("tnrd", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("tnrd")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked ``data`` or ``cuda`` where the image sets or the GPU are missing."""
+    if not DATA.is_dir():
+        _skip(items, "data", f"no image sets in {DATA}")
+    if any(item.get_closest_marker("cuda") for item in items) and not _cuda_is_available():
+        _skip(items, "cuda", "torch sees no CUDA device")
+
+
+def _skip(items: list[pytest.Item], marker: str, reason: str) -> None:
+    for item in items:
+        if item.get_closest_marker(marker):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _cuda_is_available() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of the image sets; a test that asks for it carries the marker ``data``."""
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The root of the checkout."""
+    return ROOT
