@@ -129,7 +129,7 @@ class Trainer:
         if adam:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(phase, self.iteration)
-        loss = self.optimizer.step(closure)  # type: ignore[arg-type]
+        loss = torch.as_tensor(self.optimizer.step(closure)).detach()  # type: ignore[arg-type]
         decay = min(phase.average, (1 + self.iteration) / (10 + self.iteration)) if adam else 0.0
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
