@@ -141,6 +141,7 @@ class TNRD(nn.Module):
         """
         if not 0.0 <= strength <= 1.0:
             raise ValueError(f"strength must lie in [0, 1], got {strength}.")
+        self._noise_level(x, sigma)
         time = strength * self.config.stages
         last = math.ceil(time)
         if last == 0:
@@ -182,6 +183,8 @@ class TNRD(nn.Module):
         """
         if self.config.companions or len(self.stages) > 1:
             raise ValueError("Only a model of one set of weights and no companions descends on one energy.")
+        if x.shape != f.shape:
+            raise ValueError(f"State and observation must have one shape, got {tuple(x.shape)} and {tuple(f.shape)}.")
         level = self._noise_level(x, sigma)
         observation, level = self.to_grid(f, level)
         state, _ = self.to_grid(x, level.new_zeros(1, 1, 1, 1))
@@ -192,6 +195,9 @@ class TNRD(nn.Module):
             raise ValueError(f"Expected images (N, {self.config.channels}, H, W) with pixels, got {tuple(x.shape)}.")
         if x.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"Expected float32 or float64 images in [0, 1], got {x.dtype}.")
+        own = next(self.parameters()).dtype
+        if x.dtype != own:
+            raise ValueError(f"The model computes in {own}, the image is {x.dtype}: convert one of them.")
         level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
         if level.ndim == 0 or tuple(level.shape) in ((1,), (x.shape[0],)):
             level = level.reshape(-1, 1, 1, 1)
@@ -216,7 +222,8 @@ class TNRD(nn.Module):
             return x, level
         x = functional.pixel_unshuffle(_whole_cells(x, g), g).contiguous(memory_format=torch.channels_last)
         if level.shape[2:] != (1, 1):
-            level = functional.avg_pool2d(_whole_cells(level, g) ** 2, g).sqrt()
+            power = functional.avg_pool2d(_whole_cells(level, g) ** 2, g)
+            level = torch.where(power > 0, power, 1.0).sqrt() * (power > 0)  # the root has no slope at 0
         return x, level
 
     def _from_grid(self, u: Tensor, height: int, width: int) -> Tensor:

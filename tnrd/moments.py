@@ -201,7 +201,7 @@ def name_operator(kernel: ArrayLike, tolerance: float = 1e-3) -> OperatorName:
     order = next(p for p in range(2 * q.shape[0] - 1) if energy[degree == p].sum() > tolerance**2)
     leading = np.where(degree == order, energy, -1.0)
     a1, a2 = (int(i) for i in np.unravel_index(np.argmax(leading), leading.shape))
-    return OperatorName(order, (a1, a2), float(moments_from_kernel(q)[a1, a2]), float(1.0 - energy[a1, a2]))
+    return OperatorName(order, (a1, a2), float(moments_from_kernel(q)[a1, a2]), max(0.0, float(1.0 - energy[a1, a2])))
 
 
 def _has_vanishing(q: FloatArray, alpha: tuple[int, int], degree: int) -> bool:

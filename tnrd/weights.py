@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tnrd.model import TNRD
 
 FORMAT = "tnrd-1"
+MANIFEST_KEYS = {"file", "sha256", "description"}
 SUFFIX = ".safetensors"
 
 
@@ -117,7 +118,11 @@ def read_weights(file: WeightsFile, *, device: str = "cpu", engine: str = "auto"
         network = TNRD(TNRDConfig.from_dict(json.loads(metadata["config"])))
         network.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"The weights in {file.path} do not fit their own configuration: {error}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise WeightsError(f"The weights in {file.path} do not fit their own configuration: {reason}") from error
+    broken = [key for key, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise WeightsError(f"The weights in {file.path} are not finite: {', '.join(broken)}.")
     network.engine = engine
     return network.requires_grad_(False).eval().to(device)
 
@@ -130,16 +135,28 @@ def save_weights(path: str | Path, model: TNRD, metadata: dict[str, str] | None 
         model: The model.
         metadata: More strings to keep beside the configuration.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     target = Path(path)
     if target.suffix != SUFFIX:
         raise ValueError(f"A weights file must end in {SUFFIX}, got {target}.")
     config = json.dumps(dataclasses.asdict(model.config))
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    content = _ordered(save(state, metadata={**(metadata or {}), "format": FORMAT, "config": config}))
     temporary = target.with_name(target.name + ".part")
-    save_file(state, temporary, metadata={**(metadata or {}), "format": FORMAT, "config": config})
-    temporary.replace(target)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _ordered(content: bytes) -> bytes:
+    """The same safetensors file with its header in sorted order; the library leaves that of the metadata to chance."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def _manifest() -> dict[str, dict[str, Any]]:
@@ -148,6 +165,9 @@ def _manifest() -> dict[str, dict[str, Any]]:
         manifest: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"{path} is not valid JSON: {error}.") from error
+    entries = manifest.values() if isinstance(manifest, dict) else [None]
+    if not all(isinstance(entry, dict) and set(entry) >= MANIFEST_KEYS for entry in entries):
+        raise WeightsError(f"{path} must map each name to {', '.join(sorted(MANIFEST_KEYS))}.")
     return manifest
 
 

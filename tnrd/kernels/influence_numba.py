@@ -7,6 +7,7 @@ The backward pass returns the gradients for the responses, the table and both fa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -16,6 +17,20 @@ from numba import njit, prange
 from torch import Tensor
 
 CHUNKS = 16  # fixed, so that sums over chunks do not depend on the number of threads
+
+
+# No "nnan" or "ninf": they would let the compiler drop the clamp that keeps the index of a NaN inside the table.
+FAST = {"reassoc", "arcp", "contract", "nsz"}
+
+
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile for all cores; kept on disk where a folder for it can be written, once a process where none can."""
+    try:
+        cached: Callable[..., None] = njit(parallel=True, fastmath=FAST, cache=True)(function)
+    except RuntimeError:
+        uncached: Callable[..., None] = njit(parallel=True, fastmath=FAST)(function)
+        return uncached
+    return cached
 
 
 def table_influence(z: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor, outer: Tensor) -> Tensor:
@@ -85,7 +100,7 @@ def _rows(z: Tensor) -> Tensor:
     return z.detach().permute(0, 2, 3, 1).contiguous().view(z.shape[0], -1, z.shape[1])
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@_compiled
 def _forward(z, table, offset, slope, factor, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     images, pixels, filters = z.shape
     last = np.float32(table.shape[0] - 1)
@@ -96,7 +111,7 @@ def _forward(z, table, offset, slope, factor, out):  # type: ignore[no-untyped-d
         p = row - n * pixels
         for f in range(filters):
             position = min(max(z[n, p, f] * slope[n, f] + offset, np.float32(0.0)), last)
-            i = min(np.int32(position), top)
+            i = max(min(np.int32(position), top), np.int32(0))
             t = position - np.float32(i)
             base = i * np.int32(filters) + np.int32(f)
             left = flat[base]
@@ -104,7 +119,7 @@ def _forward(z, table, offset, slope, factor, out):  # type: ignore[no-untyped-d
             out[n, p, f] = factor[n, f] * (left + t * (right - left))
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@_compiled
 def _backward(z, gradient, table, offset, slope, factor, to_z, to_table, to_factors):  # type: ignore[no-untyped-def]  # pragma: no cover
     images, pixels, filters = z.shape
     chunks = to_table.shape[1]
@@ -119,7 +134,7 @@ def _backward(z, gradient, table, offset, slope, factor, to_z, to_table, to_fact
             for f in range(filters):
                 raw = z[n, p, f] * slope[n, f] + offset
                 position = min(max(raw, np.float32(0.0)), last)
-                i = min(np.int32(position), top)
+                i = max(min(np.int32(position), top), np.int32(0))
                 t = position - np.float32(i)
                 left = table[i, f]
                 rise = table[i + 1, f] - left

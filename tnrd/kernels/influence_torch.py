@@ -85,7 +85,8 @@ def table_influence(z: Tensor, table: Tensor, origin: float, spacing: float, inn
     """
     filters, samples = table.shape
     position = ((inner * z - origin) / spacing).clamp(0, samples - 1)
-    index = position.detach().floor().clamp_max(samples - 2).long()
+    # A NaN has no place in the table: it reads the first sample and stays NaN through its position.
+    index = position.detach().nan_to_num(nan=0.0).floor().clamp_max(samples - 2).long()
     row = torch.arange(filters, device=z.device).view(1, -1, 1, 1) * samples
     flat = table.reshape(-1)
     left, right = flat[index + row], flat[index + row + 1]

@@ -1,0 +1,467 @@
+"""Influence functions: the exact sum, its table and bound, the engines, and the dependence on the noise level."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tnrd.influence import RadialBasisInfluence, SigmaCurve, fit_influence
+from tnrd.kernels import influence_torch
+from tnrd.kernels.dispatch import ENGINES, resolve_engine, table_influence
+from tnrd.kernels.influence_torch import exact_influence, rbf_sum
+
+FloatArray = NDArray[np.float64]
+
+ONE = torch.ones(1, 1, 1, 1)
+LAYOUTS = [(63, 12.0, None), (47, 12.0, None), (2, 1.0, None), (5, 3.0, 0.3), (15, 2.0, 1.5)]
+
+
+@pytest.fixture
+def double_precision() -> Iterator[None]:
+    """Modules are built in float64, so that the table's own error is seen and not float32 rounding."""
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(previous)
+
+
+def normal(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def random_influence(
+    filters: int = 3, nodes: int = 63, reach: float = 12.0, width: float | None = None, seed: int = 0
+) -> RadialBasisInfluence:
+    influence = RadialBasisInfluence(filters, nodes, reach, width)
+    with torch.no_grad():
+        influence.weights.copy_(normal(seed, filters, nodes))
+    return influence
+
+
+def naive_psi(z: FloatArray, weights: FloatArray, nodes: FloatArray, width: float) -> FloatArray:
+    psi = np.zeros_like(z)
+    for f in range(z.shape[1]):
+        for w, m in zip(weights[f], nodes, strict=True):
+            psi[:, f] += w * np.exp(-0.5 * ((z[:, f] - m) / width) ** 2)
+    return psi
+
+
+# --- the exact sum, its derivative and its potential
+
+
+@pytest.mark.parametrize(("nodes", "reach", "width"), LAYOUTS)
+def test_psi_is_the_sum_of_gaussians(nodes: int, reach: float, width: float | None) -> None:
+    influence = random_influence(3, nodes, reach, width).double()
+    z = 1.5 * reach * normal(1, 2, 3, 4, 5)
+    weights, centres = influence.weights.detach().numpy(), influence.nodes.numpy()
+    np.testing.assert_allclose(centres, np.linspace(-reach, reach, nodes), atol=1e-6 * reach)
+    assert influence.width == pytest.approx(centres[1] - centres[0] if width is None else width)
+    expected = naive_psi(z.numpy(), weights, centres, influence.width)
+    np.testing.assert_allclose(influence.psi(z).detach(), expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (1, 3, 2, 5)], ids=str)
+def test_slope_and_potential_are_the_derivative_and_the_integral(shape: tuple[int, ...]) -> None:
+    influence = random_influence().double()
+    z, h = 8 * normal(2, *shape), 1e-5
+    slope = (influence.psi(z + h) - influence.psi(z - h)) / (2 * h)
+    torch.testing.assert_close(influence.slope(z), slope, rtol=0, atol=1e-8)
+    psi = (influence.potential(z + h) - influence.potential(z - h)) / (2 * h)
+    torch.testing.assert_close(influence.psi(z), psi, rtol=0, atol=1e-8)
+    assert float(influence.potential(torch.zeros_like(z)).detach().abs().max()) < 1e-13
+
+
+def test_autograd_agrees_with_the_closed_derivative() -> None:
+    influence = random_influence().double()
+    z = (6 * normal(3, 2, 3, 4, 4)).requires_grad_()
+    (gradient,) = torch.autograd.grad(influence.psi(z).sum(), z)
+    torch.testing.assert_close(gradient, influence.slope(z.detach()).detach(), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 2), (1, 3, 2, 2)], ids=str)
+def test_gradients_of_the_exact_sum(shape: tuple[int, ...]) -> None:
+    z, weights = (2 * normal(4, *shape)).requires_grad_(), normal(5, 3, 7).requires_grad_()
+    nodes = torch.linspace(-3, 3, 7, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda z, w: exact_influence(z, w, nodes, 0.8), (z, weights))
+
+
+def test_the_potential_is_bounded_below_for_odd_edge_stopping_psi() -> None:
+    influence = RadialBasisInfluence(1, initial=lambda z: z / (1 + z**2)).double()
+    rho = influence.potential(torch.linspace(-11, 11, 401, dtype=torch.float64).view(1, 1, -1)).detach()
+    torch.testing.assert_close(rho, rho.flip(-1), rtol=0, atol=1e-6)
+    assert float(rho.min()) > -1e-3
+    # rho of z/(1 + z^2) is log(1 + z^2)/2
+    assert float(rho[0, 0, -1]) == pytest.approx(0.5 * math.log(1 + 11**2), rel=0.02)
+
+
+# --- fitting a function
+
+
+@pytest.mark.parametrize("nodes", [15, 31, 63])
+def test_fit_recovers_functions_of_the_span(nodes: int) -> None:
+    centres = np.linspace(-12, 12, nodes)
+    width = float(centres[1] - centres[0])
+    weights = np.random.default_rng(nodes).standard_normal(nodes)
+
+    def psi(z: FloatArray) -> FloatArray:
+        return naive_psi(z[None, None], weights[None], centres, width)[0, 0]
+
+    np.testing.assert_allclose(fit_influence(psi, centres, width), weights, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("psi", [np.sin, np.tanh, lambda z: z / (1 + (z / 3) ** 2), lambda z: 0 * z + 1])
+def test_fit_is_the_least_squares_one_and_close_where_it_matters(psi: Callable[[FloatArray], FloatArray]) -> None:
+    centres = np.linspace(-12, 12, 63)
+    width = float(centres[1] - centres[0])
+    weights = fit_influence(psi, centres, width)
+    z = np.linspace(-12, 12, 8 * 63)
+    phi = np.exp(-0.5 * ((z[:, None] - centres) / width) ** 2)
+    residual = phi @ weights - psi(z)
+    assert np.abs(phi.T @ residual).max() < 1e-6, "a least-squares residual is orthogonal to every Gaussian"
+    # Without Gaussians beyond the outer nodes the fit bends there; four fifths of the range are the function itself.
+    assert np.abs(residual[np.abs(z) < 9.6]).max() < 5e-3 * np.abs(psi(z)).max()
+
+
+def test_every_function_starts_from_the_initial_one() -> None:
+    influence = RadialBasisInfluence(4, initial=lambda z: 0.1 * np.sin(z)).double()
+    z = torch.linspace(-9, 9, 301, dtype=torch.float64).expand(1, 4, -1)
+    torch.testing.assert_close(influence.psi(z).detach(), 0.1 * torch.sin(z), rtol=0, atol=1e-4)
+    assert influence.nodes.shape == (63,), "63 nodes by default"
+    assert not RadialBasisInfluence(2).weights.any(), "zero without an initial function"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [({"nodes": 1}, "got 1, 12.0, None"), ({"reach": 0.0}, "got 63, 0.0"), ({"width": -1.0}, "12.0, -1.0")],
+)
+def test_settings_out_of_range_are_refused(arguments: dict[str, Any], values: str) -> None:
+    with pytest.raises(ValueError, match=rf"psi needs 2 nodes or more, positive reach and width; .*{values}"):
+        RadialBasisInfluence(2, **arguments)
+
+
+# --- the table
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("nodes", "reach", "width"), [*LAYOUTS, (63, 12.0, 2.0)])
+def test_table_error_is_within_its_bound_and_the_bound_is_not_loose(
+    nodes: int, reach: float, width: float | None, seed: int
+) -> None:
+    influence = random_influence(4, nodes, reach, width, seed)
+    end = reach + 8 * influence.width  # three widths beyond the table, which ends five beyond the outer nodes
+    z = torch.linspace(-end, end, 60_001).expand(1, 4, 1, -1)
+    with torch.no_grad():
+        error = (influence(z, ONE.double(), ONE.double()) - influence.psi(z)).abs().amax((0, 2, 3))
+        bound = influence.table_error()
+    assert bool((error <= bound).all())
+    assert bool((bound <= 10 * error).all())
+    assert bool((bound < 2e-3 * influence.weights.abs().sum(1)).all())
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_table_error_of_isolated_gaussians_is_that_of_linear_interpolation() -> None:
+    """spacing^2/8 max |psi''|, and |psi''| is largest, |w|/gamma^2, on top of a Gaussian."""
+    influence = random_influence(3, 2, 8.0, 0.5)
+    expected = (influence.spacing / influence.width) ** 2 / 8 * influence.weights.detach().abs().amax(1)
+    torch.testing.assert_close(influence.table_error(), expected, rtol=0.05, atol=0)
+
+
+def test_table_and_exact_sum_agree_in_float32_with_factors() -> None:
+    influence = random_influence(3)
+    z = normal(6, 2, 3, 9, 7, dtype=torch.float32)
+    inner, outer = 3 * torch.rand(2, 3, 1, 1) + 0.5, torch.rand(2, 3, 1, 1)
+    with torch.no_grad():
+        from_table = influence(z, inner, outer)
+        influence.exact = True
+        exact = influence(z, inner, outer)
+        bound = influence.table_error().view(1, 3, 1, 1).float() + 1e-5
+    torch.testing.assert_close(exact, outer * influence.psi(inner * z).detach())
+    assert bool(((from_table - exact).abs() <= outer * bound).all())
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_gradients_of_the_module(exact: bool) -> None:
+    influence = random_influence(2, 7, 3.0).double()
+    influence.exact = exact
+    z = normal(7, 1, 2, 2, 3).requires_grad_()
+    inner, outer = (1 + 0.1 * normal(8, 1, 2, 1, 1)).requires_grad_(), normal(9, 1, 2, 1, 1).requires_grad_()
+
+    def psi(z: Tensor, inner: Tensor, outer: Tensor, weights: Tensor) -> Tensor:
+        psi_: Tensor = torch.func.functional_call(influence, {"weights": weights}, (z, inner, outer))
+        return psi_
+
+    assert torch.autograd.gradcheck(psi, (z, inner, outer, influence.weights))
+
+
+# --- the engines
+
+SHAPES = [(1, 1, 1, 1), (1, 3, 2, 3), (3, 1, 5, 4), (2, 7, 63, 5), (1, 5, 127, 65), (17, 2, 3, 2)]
+FACTORS = {
+    "number": lambda n, f, h, w: (),
+    "shared": lambda n, f, h, w: (1, 1, 1, 1),
+    "per filter": lambda n, f, h, w: (1, f, 1, 1),
+    "per image": lambda n, f, h, w: (n, 1, 1, 1),
+    "per image and filter": lambda n, f, h, w: (n, f, 1, 1),
+    "per pixel": lambda n, f, h, w: (n, 1, h, w),
+    "all": lambda n, f, h, w: (n, f, h, w),
+}
+ORIGIN, SPACING, SAMPLES = -3.1, 0.07, 89
+
+
+def problem(shape: tuple[int, int, int, int], factors: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """z, table, inner, outer and a gradient; no response lies near a knot, where the derivative jumps."""
+    rng = np.random.default_rng([*shape, len(factors)])
+    position = rng.integers(-9, SAMPLES + 9, shape) + rng.uniform(0.1, 0.9, shape)
+    inner, outer = (rng.uniform(0.5, 2, FACTORS[factors](*shape)) for _ in range(2))
+    x = ORIGIN + SPACING * np.arange(SAMPLES)
+    table = np.sin(rng.uniform(1, 3, (shape[1], 1)) * x + rng.uniform(0, 6, (shape[1], 1)))
+    arrays = [(ORIGIN + SPACING * position) / inner, table, inner, outer, rng.standard_normal(shape)]
+    return [torch.tensor(array, dtype=dtype) for array in arrays]
+
+
+def solve(engine: str, z: Tensor, table: Tensor, inner: Tensor, outer: Tensor, gradient: Tensor) -> list[Tensor]:
+    """psi and the gradients for z, table, inner and outer."""
+    leaves = [tensor.detach().requires_grad_() for tensor in (z, table, inner, outer)]
+    psi = table_influence(leaves[0], leaves[1], ORIGIN, SPACING, leaves[2], leaves[3], engine)
+    return [psi.detach(), *torch.autograd.grad(psi, leaves, gradient)]
+
+
+def assert_same(actual: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    for name, a, b in zip(("psi", "z", "table", "inner", "outer"), actual, expected, strict=True):
+        assert a.shape == b.shape, name
+        assert float((a - b).abs().max()) <= tolerance * max(float(b.abs().max()), 1e-3), name
+
+
+@pytest.mark.parametrize("factors", FACTORS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_engines_agree_on_values_and_gradients(shape: tuple[int, int, int, int], factors: str) -> None:
+    arguments = problem(shape, factors)
+    assert_same(solve("numba", *arguments), solve("torch", *arguments), 1e-5)
+
+
+@pytest.mark.parametrize("factors", ["number", "per image and filter", "all"])
+def test_the_reference_engine_interpolates_like_numpy(factors: str) -> None:
+    z, table, inner, outer, _ = problem((2, 3, 9, 8), factors, torch.float64)
+    psi = influence_torch.table_influence(z, table, ORIGIN, SPACING, inner, outer).numpy()
+    x = ORIGIN + SPACING * np.arange(SAMPLES)
+    argument = (inner * z).numpy()
+    expected = np.stack([np.interp(argument[:, f], x, table[f].numpy()) for f in range(3)], axis=1)
+    np.testing.assert_allclose(psi, outer.numpy() * expected, rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_of_the_reference_engine() -> None:
+    *leaves, _ = problem((2, 3, 2, 2), "per image and filter", torch.float64)
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+
+    def psi(z: Tensor, table: Tensor, inner: Tensor, outer: Tensor) -> Tensor:
+        return influence_torch.table_influence(z, table, ORIGIN, SPACING, inner, outer)
+
+    assert torch.autograd.gradcheck(psi, leaves)
+
+
+@pytest.mark.parametrize("engine", ["torch", "numba"])
+@pytest.mark.parametrize("factors", ["per image and filter", "per pixel"])
+def test_memory_layout_does_not_matter(engine: str, factors: str) -> None:
+    z, table, inner, outer, gradient = problem((2, 5, 11, 6), factors)
+    expected = solve(engine, z, table, inner, outer, gradient)
+
+    def among_nan(tensor: Tensor) -> Tensor:
+        buffer = torch.full((2, 7, 15, 10), torch.nan)
+        buffer[:, 1:6, 2:13, 3:9] = tensor
+        return buffer[:, 1:6, 2:13, 3:9]
+
+    def transposed(tensor: Tensor) -> Tensor:
+        return tensor.transpose(2, 3).contiguous().transpose(2, 3)
+
+    def channels_last(tensor: Tensor) -> Tensor:
+        return tensor.contiguous(memory_format=torch.channels_last)
+
+    poisoned_table = torch.full((7, SAMPLES + 4), torch.nan)
+    poisoned_table[1:6, 2:-2] = table
+    for layout in (among_nan, transposed, channels_last):
+        moved = solve(engine, layout(z), poisoned_table[1:6, 2:-2], inner, outer, layout(gradient))
+        assert_same(moved, expected, 1e-6)
+
+
+@pytest.mark.parametrize("factors", ["per image and filter", "all"])
+def test_same_bytes_from_run_to_run_and_for_any_number_of_threads(factors: str) -> None:
+    import numba
+
+    arguments = problem((2, 7, 63, 65), factors)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        once, again = solve("numba", *arguments), solve("numba", *arguments)
+        torch.set_num_threads(min(4, numba.config.NUMBA_NUM_THREADS))
+        threaded = solve("numba", *arguments)
+    finally:
+        torch.set_num_threads(before)
+    for a, b, c in zip(once, again, threaded, strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+        assert a.numpy().tobytes() == c.numpy().tobytes()
+
+
+NOT_FINITE = """
+import torch
+from tnrd.kernels.dispatch import table_influence
+
+z, table = torch.zeros(1, 5, 40, 40), torch.arange(50.0).expand(5, 50).clone()
+z[0, :, 17, 3] = torch.tensor([torch.nan, torch.inf, -torch.inf, 3e38, -3e38])
+z.requires_grad_(), table.requires_grad_()
+one = torch.ones(1, 1, 1, 1)
+psi = table_influence(z, table, -24.5, 1.0, one, one, engine)
+at = psi[0, :, 17, 3].tolist()
+assert at[0] != at[0], f"psi(nan) = {at[0]}"
+assert at[1:] == [49.0, 0.0, 49.0, 0.0], at
+rest = psi.detach().clone()
+rest[0, :, 17, 3] = 24.5
+assert bool((rest == 24.5).all())
+psi.sum().backward()
+assert bool(torch.isfinite(table.grad[1:]).all())
+"""
+
+
+def test_responses_that_are_not_finite_stay_where_they_are() -> None:
+    exec(NOT_FINITE, {"engine": "torch"})
+
+
+def test_responses_that_are_not_finite_stay_where_they_are_in_compiled_code() -> None:
+    """In a process of its own: an index computed from NaN would read or write memory that is not the table's."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    code = "engine = 'numba'" + NOT_FINITE
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment)
+    assert run.returncode == 0, f"exit status {run.returncode}\n{run.stderr[-1500:]}"
+
+
+def test_compiled_code_is_used_where_its_cache_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package folder and a home that cannot be written, as in many a container: a slower start, not an error."""
+    from numba.core import caching
+
+    from tnrd.kernels import influence_numba
+
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+    spec = importlib.util.spec_from_file_location("influence_numba_without_cache", influence_numba.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)  # decorating a function is what looks for a cache
+    assert callable(module.table_influence)
+
+
+def test_engines_are_resolved_without_silent_fallback() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert resolve_engine("auto", cpu) == "numba"
+    assert resolve_engine("auto", cpu, torch.float64) == "torch"
+    assert resolve_engine("auto", cuda) == "torch"
+    assert resolve_engine("torch", cpu) == "torch"
+    with pytest.raises(ValueError, match=r"'numba' computes float32 on the CPU, got torch.float32 on cuda; 'torch'"):
+        resolve_engine("numba", cuda)
+    with pytest.raises(ValueError, match=r"engine must be one of auto, torch, numba, got 'cupy'\."):
+        resolve_engine("cupy", cpu)
+    assert ENGINES == ("auto", "torch", "numba")
+
+
+def test_numba_refuses_float64() -> None:
+    z, table, inner, outer, _ = problem((1, 2, 3, 3), "shared", torch.float64)
+    with pytest.raises(ValueError, match=r"Engine 'numba' computes float32 on the CPU, got torch.float64 on cpu"):
+        table_influence(z, table, ORIGIN, SPACING, inner, outer, "numba")
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("factors", FACTORS)
+def test_cuda_agrees_with_the_cpu(factors: str) -> None:
+    arguments = problem((2, 7, 63, 5), factors)
+    on_gpu = [tensor.cpu() for tensor in solve("auto", *(argument.cuda() for argument in arguments))]
+    assert_same(on_gpu, solve("torch", *arguments), 1e-5)
+
+
+# --- dependence on the noise level
+
+
+def random_curve(degree: int = 3, count: int = 4) -> SigmaCurve:
+    curve = SigmaCurve(count, degree).double()
+    with torch.no_grad():
+        curve.theta.copy_(0.5 * normal(degree, count, degree + 1))
+    return curve
+
+
+def level(*sigmas: float) -> Tensor:
+    return torch.tensor(sigmas, dtype=torch.float64).view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 5])
+def test_sigma_curve_is_the_exponential_of_a_chebyshev_polynomial(degree: int) -> None:
+    curve = random_curve(degree)
+    sigma = torch.linspace(0, 75 / 255, 50, dtype=torch.float64).view(-1, 1, 1, 1)
+    x = 2 * np.log1p(sigma.flatten().numpy() * 255 / 5) / np.log(16) - 1
+    theta = curve.theta.detach().numpy()
+    expected = np.exp(np.polynomial.chebyshev.chebval(np.clip(x, -1, 1), theta.T)).T
+    np.testing.assert_allclose(curve(sigma).detach()[:, :, 0, 0], expected, rtol=1e-9)
+
+
+def test_sigma_curve_is_positive_smooth_and_constant_beyond_75() -> None:
+    curve = random_curve()
+    with torch.no_grad():
+        sigma = torch.linspace(0, 1, 4001, dtype=torch.float64).view(-1, 1, 1, 1)
+        values = curve(sigma)[:, :, 0, 0]
+        assert float(values.min()) > 0
+        beyond = values[sigma.flatten() >= 75 / 255]
+        torch.testing.assert_close(beyond, beyond[:1].expand_as(beyond), rtol=1e-13, atol=0)
+        assert float(values.diff(dim=0).abs().max()) < 0.05 * float(values.max()), "no jump, at 75 neither"
+        torch.testing.assert_close(curve(level(75 / 255)), curve(level(2.0)))
+        assert curve(torch.zeros(2, 1, 3, 5, dtype=torch.float64)).shape == (2, 4, 3, 5)
+
+
+@pytest.mark.parametrize("initial", [0.1, 1.0, 3.0])
+def test_sigma_curve_starts_constant(initial: float) -> None:
+    values = SigmaCurve(3, 4, initial)(torch.linspace(0, 0.5, 9).view(-1, 1, 1, 1)).detach()
+    torch.testing.assert_close(values, torch.full_like(values, initial))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("degree", [0, 1, 3, 6])
+@pytest.mark.parametrize("sigma", [0.0, 1e-9, 1e-3, 75 / 255, 76 / 255, 1.0])
+def test_sigma_curve_has_finite_gradients_everywhere(sigma: float, degree: int, dtype: torch.dtype) -> None:
+    """Also at the ends, where the arc cosine of the textbook formula has an infinite slope."""
+    curve = random_curve(degree).to(dtype)
+    at = torch.full((1, 1, 1, 1), sigma, dtype=dtype, requires_grad=True)
+    # The factor keeps sigma in the graph of a constant curve too.
+    (at * curve(at)).sum().backward()
+    assert at.grad is not None
+    assert curve.theta.grad is not None
+    assert bool(torch.isfinite(at.grad).all())
+    assert bool(torch.isfinite(curve.theta.grad).all())
+    if sigma > 75 / 255 or degree == 0:
+        assert float(at.grad) == pytest.approx(float(curve(at.detach()).sum().detach()))
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.1, 0.25])
+def test_gradients_of_the_sigma_curve(sigma: float) -> None:
+    curve = random_curve()
+
+    def values(theta: Tensor, sigma: Tensor) -> Tensor:
+        result: Tensor = torch.func.functional_call(curve, {"theta": theta}, (sigma,))
+        return result
+
+    assert torch.autograd.gradcheck(values, (curve.theta, level(sigma, 2 * sigma / 3).requires_grad_()))
+
+
+def test_rbf_sum_leaves_its_arguments_alone() -> None:
+    z, weights, nodes = normal(10, 1, 2, 3, 3), normal(11, 2, 5), torch.linspace(-1, 1, 5, dtype=torch.float64)
+    copies = [tensor.clone() for tensor in (z, weights, nodes)]
+    for derivative in (-1, 0, 1):
+        rbf_sum(z, weights, nodes, 0.5, derivative)
+    for tensor, copy in zip((z, weights, nodes), copies, strict=True):
+        assert torch.equal(tensor, copy)
