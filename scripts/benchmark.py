@@ -93,7 +93,13 @@ def measure(name: str, denoise: Callable[[Image], Any], clean: Image, noisy: Ima
         denoise(noisy)
         times.append(time.perf_counter() - start)
     seconds = float(np.median(times))
-    return {"method": name, "size": len(noisy), "psnr": quality, "seconds": seconds, "per_mpx": seconds / noisy.size * 1e6}
+    return {
+        "method": name,
+        "size": len(noisy),
+        "psnr": quality,
+        "seconds": seconds,
+        "per_mpx": seconds / noisy.size * 1e6,
+    }
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -105,12 +111,6 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             f"| {row['method']} | {row['size']} | {row['psnr']:.2f} | {row['seconds']:.3f} | {row['per_mpx']:.2f} "
             f"| {row['seconds'] / first['seconds']:.1f} |"
         )
-
-
-def _bm3d(noisy: Image) -> Any:
-    import bm3d
-
-    return bm3d.bm3d(noisy, sigma_psd=SIGMA)
 
 
 def _nlm(noisy: Image) -> Any:
@@ -126,7 +126,18 @@ def _tv(noisy: Image) -> Any:
     return denoise_tv_chambolle(noisy, weight=SIGMA)
 
 
-COMPETITORS: dict[str, Callable[[Image], Any]] = {"bm3d": _bm3d, "nlm": _nlm, "tv": _tv}
+def _baseline(name: str) -> Callable[[Image], Any]:
+    from tnrd.baselines import BASELINES
+
+    return lambda noisy: BASELINES[name].denoise(noisy, SIGMA)
+
+
+COMPETITORS: dict[str, Callable[[Image], Any]] = {
+    "bm3d": _baseline("bm3d"),
+    "perona_malik": _baseline("perona_malik"),
+    "nlm": _nlm,
+    "tv": _tv,
+}
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tnrd.metrics import psnr, round_to_8bit
-from tnrd.noise import add_noise
 
 import tnrd
+from tnrd.metrics import psnr, round_to_8bit
+from tnrd.noise import add_noise
 
 ROOT = Path(__file__).resolve().parents[1]
 

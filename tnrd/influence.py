@@ -91,7 +91,7 @@ class RadialBasisInfluence(nn.Module):
     def table(self) -> Tensor:
         """Samples of psi, (F, L), from ``origin`` at distance ``spacing``; linear interpolation errs by
 
-            |table(z) - psi(z)| <= spacing^2/8 max |psi''|,   |psi''(x)| <= sum_j |w_j| |phi''((x - m_j)/gamma)|/gamma^2,
+            |table(z) - psi(z)| <= spacing^2/8 max |psi''|,   |psi''(x)| <= sum_j |w_j phi''((x - m_j)/gamma)|/gamma^2,
 
         on the table (see :meth:`table_error`), and by sum |w_j| exp(-TABLE_MARGIN^2/2) beyond it.
         """
