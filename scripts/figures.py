@@ -7,6 +7,7 @@ Writes docs/figures/: noisy and denoised side by side, and the diffusion u_0 ...
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def diffusion(model: tnrd.TNRD) -> list[list[NDArray[np.float64]]]:
     x = torch.from_numpy(noisy[100:260, 180:340].astype(np.float32))[None, None]
     with torch.inference_mode():
         states = [u[0, 0].numpy().astype(np.float64) for u in model.trajectory(x, SIGMA)]
-    changes = [0.5 + CHANGE_GAIN * (b - a) for a, b in zip(states, states[1:], strict=False)]
+    changes = [0.5 + CHANGE_GAIN * (b - a) for a, b in itertools.pairwise(states)]
     return [[as_rgb(u) for u in states], [as_rgb(np.full_like(states[0], 1.0)), *(as_rgb(c) for c in changes)]]
 
 

@@ -31,9 +31,9 @@ def card(name: str, model: TNRD, recipe_text: str, sha256: str, scores: Mapping[
     lines = [
         f"# {name}",
         "",
-        f"{c.stages} steps, {c.filters} filters of {c.kernel_size} x {c.kernel_size} on {c.components.total} components",
-        f"({c.components.observed} observed, {c.companions} companions; grid {c.grid}), {c.nodes} Gaussians per influence",
-        f"function; {count:,} parameters.",
+        f"{c.stages} steps, {c.filters} filters of {c.kernel_size} x {c.kernel_size} on {c.components.total}",
+        f"components ({c.components.observed} observed, {c.companions} companions; grid {c.grid}), {c.nodes} Gaussians",
+        f"per influence function; {count:,} parameters.",
         "",
         f"SHA-256 `{sha256}`",
         "",
