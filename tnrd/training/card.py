@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 
 from tnrd.model import TNRD
@@ -28,12 +29,15 @@ def card(name: str, model: TNRD, recipe_text: str, sha256: str, scores: Mapping[
     count = sum(p.numel() for p in model.parameters())
     rows = "".join(f"| {sigma:g} | {value:.2f} |\n" for sigma, value in scores.items())
     table = f"| sigma | PSNR (dB) |\n|---|---|\n{rows}" if rows else "not measured\n"
+    shape = (
+        f"{c.stages} steps, {c.filters} filters of {c.kernel_size} x {c.kernel_size} on {c.components.total} components "
+        f"({c.components.observed} observed, {c.companions} companions; grid {c.grid}), {c.nodes} Gaussians per "
+        f"influence function; {count:,} parameters."
+    )
     lines = [
         f"# {name}",
         "",
-        f"{c.stages} steps, {c.filters} filters of {c.kernel_size} x {c.kernel_size} on {c.components.total}",
-        f"components ({c.components.observed} observed, {c.companions} companions; grid {c.grid}), {c.nodes} Gaussians",
-        f"per influence function; {count:,} parameters.",
+        textwrap.fill(shape, 118),
         "",
         f"SHA-256 `{sha256}`",
         "",

@@ -1,0 +1,44 @@
+"""Put the result of a training run among the shipped weights.
+
+    python scripts/publish_weights.py runs/gray/gray.safetensors --description "grey pictures, sigma 0 to 75"
+
+Copies the file and its card to weights/ and enters the SHA-256 in weights/manifest.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from tnrd.weights import find_weights, read_weights
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+
+
+def main() -> None:
+    """Parse the arguments, check the file, publish it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path, help="a .safetensors file with its card beside it")
+    parser.add_argument("--description", required=True, help="one line for the list of models")
+    arguments = parser.parse_args()
+
+    name = arguments.weights.stem
+    checked = find_weights(arguments.weights)
+    read_weights(checked)
+    manifest_path = WEIGHTS / "manifest.json"
+    manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else {}
+    for suffix in (".safetensors", ".md"):
+        shutil.copyfile(arguments.weights.with_suffix(suffix), WEIGHTS / f"{name}{suffix}")
+    manifest[name] = {
+        "description": arguments.description,
+        "file": f"{name}.safetensors",
+        "sha256": checked.sha256,
+    }
+    manifest_path.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    print(f"published {name}, SHA-256 {checked.sha256}")
+
+
+if __name__ == "__main__":
+    main()
