@@ -130,7 +130,7 @@ def test_first_and_second_derivatives(
     kernels = normal(8, 2, 2, size, size).requires_grad_()
     image = normal(9, 1, 2, *shape).requires_grad_()
     assert torch.autograd.gradcheck(operator, (image, kernels))
-    assert torch.autograd.gradgradcheck(operator, (image, kernels))
+    assert torch.autograd.gradgradcheck(operator, (image, kernels), fast_mode=True)
 
 
 # --- memory layout and dtype

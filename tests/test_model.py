@@ -309,7 +309,7 @@ def test_gradients_of_the_exact_model(config: TNRDConfig) -> None:
     x = picture(config, 2, 3, 3, dtype=torch.float64).requires_grad_()
     sigma = torch.tensor([0.1, 0.25], dtype=torch.float64, requires_grad=True)
     parameters = [model.get_parameter(name) for name in names]
-    # The fast mode compares random projections of the Jacobians; every entry is compared in test_stage.py.
+    # The fast mode compares random projections of the Jacobian; test_stage.py compares every entry.
     assert torch.autograd.gradcheck(restore, (x, sigma, *parameters), fast_mode=True)
 
 

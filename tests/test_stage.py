@@ -61,7 +61,7 @@ def test_the_step_is_the_gradient_of_the_energy(components: Components, kind: st
     u, f = state(components)
     sigma = noise_level(kind, u)
     step = u - stage(u, f, sigma).detach()
-    for _ in range(5):
+    for _ in range(2):
         direction = torch.randn_like(u)
         h = 1e-5
         slope = (stage.energy(u + h * direction, f, sigma) - stage.energy(u - h * direction, f, sigma)) / (2 * h)
@@ -202,7 +202,8 @@ def test_gradients_of_a_step(components: Components, kind: str, exact: bool) -> 
 
     parameters = [stage.get_parameter(name) for name in names]
     leaves = [tensor.requires_grad_() for tensor in (u, f, sigma)]
-    assert torch.autograd.gradcheck(step, (*leaves, *parameters))
+    # The fast mode compares random projections of the Jacobian, the slow one every entry.
+    assert torch.autograd.gradcheck(step, (*leaves, *parameters), fast_mode=components.total > 1)
 
 
 # --- how a stage starts

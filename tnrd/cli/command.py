@@ -1,0 +1,248 @@
+"""The command itself: paths, picture, model, noise level, result, receipt, in this order."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tnrd import __version__
+from tnrd.cli.options import parser
+from tnrd.cli.reporting import (
+    INPUT,
+    INTERRUPTED,
+    OUTPUT,
+    UNEXPECTED,
+    USAGE,
+    WEIGHTS,
+    CommandError,
+    ending,
+    progress,
+    say,
+    timed,
+    to_stdout,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tnrd.image_io import Picture
+    from tnrd.inference.levels import NoiseLevel
+    from tnrd.model import TNRD
+    from tnrd.weights import WeightsFile
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments after the program's name; those of the process when None.
+
+    Returns:
+        The exit status, see the table in :mod:`tnrd.cli`.
+    """
+    try:
+        return _run(parser().parse_args(argv))
+    except SystemExit as leaving:  # argparse, after --help, --version or a wrong option
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except CommandError as failure:
+        say(str(failure))
+        return failure.status
+    except KeyboardInterrupt:
+        say("Interrupted.")
+        return INTERRUPTED
+    except MemoryError:
+        say("There is not enough memory; a smaller --tile needs less.")
+        return UNEXPECTED
+    except Exception:
+        traceback.print_exc()
+        say("This is a fault of the program; please report it together with the lines above.")
+        return UNEXPECTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    from tnrd.image_io import ImageError, check_storable, lost_metadata
+    from tnrd.weights import WeightsError, find_weights
+
+    seconds: dict[str, float] = {}
+    output_format = _check_paths(options)
+    with ending(WEIGHTS, WeightsError):
+        file = find_weights(options.model)
+    with timed(seconds, "read"):
+        picture = _read(options)
+    format = output_format or options.format or picture.format
+    with ending(OUTPUT, ImageError):
+        check_storable(picture, format)
+    source, lost = _described(picture), lost_metadata(picture, format)
+    with timed(seconds, "load"):
+        model = _load(file, options, picture)
+    with timed(seconds, "estimate"):
+        noise = _noise(options, picture)
+    with timed(seconds, "denoise"):
+        picture = _restored(options, picture, model, noise)
+    with timed(seconds, "write"):
+        sha256 = _write(options, picture, format)
+    if lost and not options.quiet:
+        say(f"{format} has no place for the picture's {', '.join(lost)}.")
+    if options.json:
+        receipt = {
+            "version": __version__,
+            "input": {"name": options.input, **source},
+            "output": {"name": options.output, "format": format, "sha256": sha256},
+            "sigma": {
+                "values": _in_8_bit(noise.levels),
+                "luminance_chrominance": None if noise.planes is None else _in_8_bit(noise.planes),
+                "unit": "8-bit",
+                "source": "estimated" if options.sigma is None else "given",
+            },
+            "strength": options.strength,
+            "weights": {"name": file.name, "sha256": file.sha256},
+            **_engine(options, model),
+            "seconds": seconds,
+        }
+        _give_receipt(options, receipt)
+    return 0
+
+
+def _check_paths(options: argparse.Namespace) -> str | None:
+    """The format that the output's suffix asks for, None for stdout; everything that can fail here fails early."""
+    from tnrd.image_io import ImageError, check_target, output_format
+
+    if options.input == "-" and sys.stdin.isatty():
+        raise CommandError(USAGE, "The picture is to come from stdin, which is a terminal.")
+    if options.output == "-":
+        if sys.stdout.isatty():
+            raise CommandError(USAGE, "The picture is to go to stdout, which is a terminal; redirect it.")
+        return None
+    if options.format is not None:
+        raise CommandError(USAGE, f"--format is for stdout only: the suffix of {options.output} names the format.")
+    with ending(OUTPUT, ImageError):
+        format = output_format(options.output)
+        if not options.overwrite and _same_file(options.input, options.output):
+            raise CommandError(OUTPUT, f"{options.output}: it is the input itself; only --overwrite replaces it.")
+        check_target(options.output, overwrite=options.overwrite)
+    return format
+
+
+def _same_file(first: str, second: str) -> bool:
+    try:
+        return os.path.samefile(first, second)
+    except OSError:  # one of them does not exist, so they are not the same
+        return False
+
+
+def _read(options: argparse.Namespace) -> Picture:
+    from tnrd.image_io import ImageError, read_image
+
+    limit = {} if options.max_pixels is None else {"max_pixels": options.max_pixels}
+    with ending(INPUT, ImageError, OSError):
+        picture = read_image(sys.stdin.buffer.read() if options.input == "-" else options.input, **limit)
+    if picture.pixels.dtype.kind == "f" and picture.pixels.max() > 2 and not options.quiet:
+        say(f"The intensities reach {picture.pixels.max():g}; floating-point pictures are taken on the [0, 1] scale.")
+    return picture
+
+
+def _described(picture: Picture) -> dict[str, Any]:
+    height, width = picture.pixels.shape[:2]
+    return {
+        "format": picture.format,
+        "width": width,
+        "height": height,
+        "channels": 1 if picture.pixels.ndim == 2 else 3,
+        "alpha": picture.alpha is not None,
+        "depth": picture.pixels.dtype.name,
+    }
+
+
+def _in_8_bit(levels: NDArray[np.float32]) -> list[float]:
+    return [round(255 * float(level), 4) for level in levels]
+
+
+def _load(file: WeightsFile, options: argparse.Namespace, picture: Picture) -> TNRD:
+    from tnrd.inference.loading import load
+    from tnrd.inference.restore import check_model, side_of_tiles
+
+    with ending(WEIGHTS, ValueError):
+        model = load(file, options.device, options.engine)
+        check_model(model, picture.pixels)
+    with ending(USAGE, ValueError):
+        options.tile = side_of_tiles(model, options.tile)
+    return model
+
+
+def _noise(options: argparse.Namespace, picture: Picture) -> NoiseLevel:
+    from tnrd.inference.levels import estimate_noise, given_noise
+
+    if options.sigma is not None:
+        return given_noise(options.sigma / 255, picture.pixels)
+    with ending(INPUT, ValueError):
+        noise = estimate_noise(picture.pixels)
+    if not options.quiet:
+        found = ", ".join(f"{255 * level:.1f}" for level in noise.levels)
+        channels = " (red, green, blue)" if len(noise.levels) == 3 else ""
+        say(f"The estimated noise level is sigma = {found}{channels} on the 8-bit scale.")
+        if not noise.levels.any():
+            say("That is no noise: the picture stays as it is.")
+    return noise
+
+
+def _restored(options: argparse.Namespace, picture: Picture, model: TNRD, noise: NoiseLevel) -> Picture:
+    from tnrd.inference.restore import restore
+
+    pixels, depth = picture.pixels, picture.pixels.dtype
+    try:
+        with progress(options.quiet) as report:
+            restored = restore(
+                pixels, model, noise, strength=options.strength, tile=options.tile, dtype=depth, progress=report
+            )
+    except RuntimeError as error:  # torch's way to say it, on the CPU and on a GPU
+        if "memory" not in str(error):
+            raise
+        raise MemoryError(str(error)) from error
+    return dataclasses.replace(picture, pixels=restored)
+
+
+def _write(options: argparse.Namespace, picture: Picture, format: str) -> str | None:
+    """Write the picture; the SHA-256 of the output where the receipt needs it."""
+    from tnrd.image_io import ImageError, encode_image, write_image
+
+    with ending(OUTPUT, ImageError, OSError):
+        if options.output == "-":
+            data = encode_image(picture, format)
+            to_stdout(data)
+            return hashlib.sha256(data).hexdigest()
+        write_image(options.output, picture, overwrite=options.overwrite)
+        if not options.json:
+            return None
+        with open(options.output, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _engine(options: argparse.Namespace, model: TNRD) -> dict[str, Any]:
+    import torch
+
+    from tnrd.inference.loading import device_of
+    from tnrd.kernels.dispatch import resolve_engine
+
+    device = device_of(model)
+    return {
+        "engine": resolve_engine(model.engine, device),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "tile": options.tile,
+    }
+
+
+def _give_receipt(options: argparse.Namespace, receipt: dict[str, Any]) -> None:
+    text = json.dumps(receipt, indent=2) + "\n"
+    if options.output == "-":
+        sys.stderr.write(text)
+    else:
+        to_stdout(text.encode())

@@ -1,0 +1,111 @@
+"""The noise level of a picture: checked when given, estimated when not."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnrd.inference.pixels import to_unit, unit_of
+from tnrd.inference.tiling import Area
+
+# The models are trained up to 75/255; a third beyond that still gives sensible pictures.
+MAX_SIGMA = 100 / 255
+# Luminance and chrominance are measured on blocks of the picture, spread evenly over at most this side.
+_SAMPLE_SIDE = 1024
+_SAMPLE_BLOCK = 128
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseLevel:
+    """Standard deviations of the noise, float32 on the [0, 1] scale.
+
+    Attributes:
+        levels: (1,), one for each channel (3,), or a map (M, N) for all channels.
+        planes: Of luminance and the two chrominances (:func:`tnrd.inference.colour.opponent_matrix`), (3,), where they
+            were measured. None for noise that is independent from channel to channel, which ``levels`` tells all of.
+    """
+
+    levels: NDArray[np.float32]
+    planes: NDArray[np.float32] | None = None
+
+    def at(self, area: Area) -> NoiseLevel:
+        """The noise of a part of the picture."""
+        return dataclasses.replace(self, levels=self.levels[area]) if self.levels.ndim == 2 else self
+
+
+def estimate_noise(pixels: NDArray[Any]) -> NoiseLevel:
+    """Blind estimate of the noise level, channel by channel.
+
+    The noise of demosaiced, JPEG or scanned colour pictures is shared by the channels, more in some than in others. So
+    the planes are measured too: they divide the power that the channels have together. (The channels alone know its
+    amount, since only they show what is clipped.)
+
+    Args:
+        pixels: (M, N) or (M, N, 3). A level within the rounding error of its depth counts as none.
+
+    Raises:
+        ValueError: The estimate lies beyond what the models cover.
+    """
+    from tnrd.noise import estimate_sigma
+
+    levels = np.array(estimate_sigma(pixels, channel_axis=-1 if pixels.ndim == 3 else None), dtype=np.float32, ndmin=1)
+    if not np.isfinite(levels).all() or levels.max() > MAX_SIGMA:
+        found = ", ".join(f"{255 * level:.1f}" for level in levels)
+        raise ValueError(
+            f"The estimated noise level, {found} on the 8-bit scale, exceeds the 100 that the models cover; give "
+            "sigma, or scale the image to [0, 1]."
+        )
+    rounding = unit_of(pixels.dtype) / math.sqrt(12) if pixels.dtype.kind in "iu" else 0.0
+    levels = np.where(levels > rounding, levels, np.float32(0.0))
+    return NoiseLevel(levels, _divided(levels, pixels) if len(levels) == 3 and levels.any() else None)
+
+
+def given_noise(sigma: float | Sequence[float] | NDArray[Any], pixels: NDArray[Any]) -> NoiseLevel:
+    """A given noise level, checked: one value, one value a channel, or a map (M, N).
+
+    Raises:
+        ValueError: It has another shape, or leaves [0, 100/255].
+    """
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    levels = np.asarray(sigma)
+    if levels.dtype.kind not in "fiu":
+        raise ValueError(f"sigma must be a number, one a channel, or a map of the image's size, got {sigma!r}.")
+    if levels.ndim == 0:
+        levels = np.full(channels, levels)
+    if levels.shape not in ((channels,), pixels.shape[:2]):
+        raise ValueError(
+            f"sigma must be one value, one of the image's {channels} channels each, or a map of shape "
+            f"{pixels.shape[:2]}, got the shape {levels.shape}."
+        )
+    if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > MAX_SIGMA * (1 + 1e-6):
+        found = f"{levels.min():g}" if levels.min() == levels.max() else f"{levels.min():g} to {levels.max():g}"
+        raise ValueError(f"sigma must lie in [0, 100/255] (intensities in [0, 1], whatever the dtype), got {found}.")
+    return NoiseLevel(levels.astype(np.float32))
+
+
+def _divided(levels: NDArray[np.float32], pixels: NDArray[Any]) -> NDArray[np.float32] | None:
+    """Levels of the planes, of the same power as those of the channels."""
+    from tnrd.inference.colour import opponent_matrix
+    from tnrd.noise import estimate_sigma
+
+    rows, columns = (_spread(length) for length in pixels.shape[:2])
+    sample = to_unit(pixels[np.ix_(rows, columns)])
+    planes = sample @ opponent_matrix().numpy().T.astype(np.float32)
+    measured = np.asarray(estimate_sigma(planes, channel_axis=-1), dtype=np.float32)
+    if not measured.any():
+        return None
+    return np.asarray(measured * (np.linalg.norm(levels) / np.linalg.norm(measured)), dtype=np.float32)
+
+
+def _spread(length: int) -> NDArray[np.intp]:
+    """Indices of evenly spread blocks, aligned to JPEG's 8 x 8; all indices where the side is short."""
+    if length <= _SAMPLE_SIDE:
+        return np.arange(length)
+    starts = np.linspace(0, length - _SAMPLE_BLOCK, _SAMPLE_SIDE // _SAMPLE_BLOCK).astype(np.intp) // 8 * 8
+    return np.asarray(starts[:, None] + np.arange(_SAMPLE_BLOCK)).ravel()

@@ -1,0 +1,186 @@
+"""Restore one picture: :func:`denoise` for arrays, :func:`restore` tile by tile for pixels of any depth."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from tnrd.inference import colour
+from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
+from tnrd.inference.loading import configured, device_of, load
+from tnrd.inference.pixels import as_pixels, channels_equal, from_unit, to_unit
+from tnrd.inference.tiling import split
+from tnrd.model import TNRD
+from tnrd.weights import find_weights
+
+# Largest side of a tile. On the CPU, time per pixel hardly varies between 384 and 768, what this leads to: below,
+# the halo costs more, above, the states fall out of the cache. A GPU takes as much as fills it.
+DEFAULT_TILE = {"cpu": 768, "cuda": 2048, "mps": 1024}
+
+Progress = Callable[[int, int], None]
+
+
+def denoise(
+    image: ArrayLike,
+    sigma: float | Sequence[float] | NDArray[Any] | None = None,
+    *,
+    model: str | Path | TNRD = "gray",
+    channel_axis: int | None = None,
+    strength: float = 1.0,
+    device: str = "auto",
+    tile: int | None = None,
+    engine: str = "auto",
+) -> NDArray[np.float32]:
+    """Denoise a picture by trained nonlinear reaction diffusion.
+
+    The same image, weights, engine and tile give the same bytes; other tiles differ by float rounding only. Colour is
+    denoised by a grey model in luminance and chrominance (:mod:`tnrd.inference.colour`); a picture whose channels are
+    all equal is denoised as the grey picture that it is. Boundaries are mirrored.
+
+    Args:
+        image: (M, N), or three channels with ``channel_axis``. Floats are taken as they are, nominally in [0, 1];
+            integers are scaled as scikit-image's ``img_as_float`` does.
+        sigma: Standard deviation of the noise on the [0, 1] scale, whatever the dtype of the image: 25/255 rather than
+            25. One value, one value a channel, or a map (M, N). Estimated from the image when None; for colour also
+            how the noise divides among luminance and chrominance (:func:`tnrd.inference.levels.estimate_noise`).
+        model: Name of shipped weights, path of a .safetensors file, or a loaded model.
+        channel_axis: The axis of the colour channels; None for a grey picture.
+        strength: Where to stop the diffusion, in [0, 1]: the state at time strength * T of the model's T steps, linear
+            between steps. 0 returns the image, 1 the full result.
+        device: "auto" (the GPU if there is one; of a loaded model, where it lies), "cpu", "cuda" or "mps".
+        tile: Largest side of the tiles that bound the memory; chosen by the device when None.
+        engine: "auto", "torch" or "numba", see :mod:`tnrd.kernels.dispatch`.
+
+    Returns:
+        The shape of ``image``, float32 on the [0, 1] scale. Not clipped: values may leave [0, 1] a little.
+
+    Raises:
+        ValueError: An argument is out of range; the image has the wrong shape, no pixels, or values that are not
+            finite; or the weights, device or engine cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> noisy = np.random.default_rng(0).normal(0.5, 0.1, (32, 32))
+        >>> denoise(noisy, sigma=0.1).std() < 0.05
+        True
+    """
+    pixels = as_pixels(image, channel_axis)
+    check_strength(strength)
+    noise = estimate_noise(pixels) if sigma is None else given_noise(sigma, pixels)
+    if isinstance(model, TNRD):
+        network = configured(model, device, engine)
+    else:
+        network = load(find_weights(model), device, engine)
+    out = restore(pixels, network, noise, strength=strength, tile=tile)
+    if channel_axis is None:
+        return out
+    return np.ascontiguousarray(np.moveaxis(out.reshape(*out.shape[:2], -1), -1, channel_axis))
+
+
+def restore(
+    pixels: NDArray[Any],
+    model: TNRD,
+    noise: NoiseLevel,
+    *,
+    strength: float = 1.0,
+    tile: int | None = None,
+    dtype: type[np.generic] | np.dtype[Any] = np.float32,
+    progress: Progress | None = None,
+) -> NDArray[Any]:
+    """Denoise pixels of any depth tile by tile, converting the depth of one tile at a time.
+
+    Args:
+        pixels: (M, N) or (M, N, 3) of any dtype that :func:`denoise` takes, finite.
+        model: A grey model, or a colour model for (M, N, 3).
+        noise: Its level.
+        strength: As in :func:`denoise`.
+        tile: As in :func:`denoise`.
+        dtype: Of the result: float32 on the [0, 1] scale, or uint8 or uint16, rounded and clipped.
+        progress: Called after each tile with the number of tiles done and their total.
+
+    Returns:
+        The shape of ``pixels``.
+
+    Raises:
+        ValueError: The model takes other channels, or ``strength`` or ``tile`` is out of range.
+    """
+    check_model(model, pixels)
+    check_strength(strength)
+    height, width = pixels.shape[:2]
+    tiles = split(height, width, side_of_tiles(model, tile), halo=model.dependence_radius, grid=model.config.grid)
+    idle = strength == 0 or not noise.levels.any()
+    out = np.empty(pixels.shape, dtype)
+    target = out
+    if pixels.ndim == 3 and model.config.channels == 1 and channels_equal(pixels):
+        # The noise of equal channels is one and the same: luminance and chrominance would see a third of its power.
+        pixels, target = pixels[..., 0], out[..., 0]
+        noise = noise if noise.levels.ndim == 2 else NoiseLevel(noise.levels.mean(keepdims=True))
+    with torch.inference_mode(), _reproducible(model):
+        for done, part in enumerate(tiles, start=1):
+            unit = to_unit(pixels[part.context])
+            restored = unit if idle else _restore_tile(model, unit, noise.at(part.context), strength)
+            target[part.core] = from_unit(restored[part.inside], out.dtype)
+            if progress is not None:
+                progress(done, len(tiles))
+    if target is not out:
+        out[..., 1:] = target[..., None]
+    return out
+
+
+def check_strength(strength: float) -> None:
+    """Raise ValueError unless ``strength`` lies in [0, 1]."""
+    if not 0.0 <= strength <= 1.0:
+        raise ValueError(f"strength must lie in [0, 1], got {strength}.")
+
+
+def check_model(model: TNRD, pixels: NDArray[Any]) -> None:
+    """Raise ValueError unless the model can restore these pixels."""
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if model.config.channels not in (1, channels):
+        raise ValueError(f"The model takes {model.config.channels} channels, the image has {channels}.")
+
+
+def side_of_tiles(model: TNRD, tile: int | None) -> int:
+    """The side that ``tile`` means for a model; None takes the default of its device.
+
+    Raises:
+        ValueError: It is smaller than the model's cell.
+    """
+    if tile is None:
+        return DEFAULT_TILE[device_of(model).type]
+    if tile < model.config.grid:
+        raise ValueError(f"tile must be at least {model.config.grid}, the side of the model's cells, got {tile}.")
+    return tile
+
+
+def _restore_tile(model: TNRD, unit: NDArray[np.float32], noise: NoiseLevel, strength: float) -> NDArray[Any]:
+    """One context on the [0, 1] scale, (h, w) or (h, w, 3)."""
+    parameter = next(model.parameters())
+    x, level = (torch.from_numpy(np.ascontiguousarray(array)).to(parameter) for array in (unit, noise.levels))
+    if unit.ndim == 2:
+        result = model(x[None, None], level[None, None] if level.ndim == 2 else level, strength)[0, 0]
+    elif model.config.channels == 3:
+        joint = level[None, None] if level.ndim == 2 else level.square().mean().sqrt()
+        result = model(x.permute(2, 0, 1)[None], joint, strength)[0].permute(1, 2, 0)
+    else:
+        # One plane after the other: together they would fall out of the cache, and need three times the memory.
+        measured = None if noise.planes is None else torch.from_numpy(noise.planes).to(parameter)
+        planes = zip(colour.to_planes(x.permute(2, 0, 1)), colour.plane_levels(level, measured), strict=True)
+        restored = [model(plane[None, None], plane_level[None], strength)[0] for plane, plane_level in planes]
+        result = colour.from_planes(torch.cat(restored)).permute(1, 2, 0)
+    array: NDArray[Any] = result.to("cpu", torch.float32).numpy()
+    return array
+
+
+def _reproducible(model: TNRD) -> AbstractContextManager[Any]:
+    """On an NVIDIA GPU, convolutions whose sums are ordered and not cut to TF32."""
+    if device_of(model).type != "cuda":
+        return contextlib.nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
