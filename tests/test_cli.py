@@ -580,7 +580,12 @@ def test_a_signal_amid_the_work_leaves_nothing(tmp_path: Path, number: signal.Si
     noisy = tmp_path / "noisy.png"
     write_image(noisy, Picture(noisy_pixels((2000, 2000))))
     arguments = [str(noisy), str(tmp_path / "out.png"), "--tile", "64"]
-    process = subprocess.Popen([sys.executable, "-c", RUN, *arguments], stderr=subprocess.PIPE)
+    # A background job of a shell ignores SIGINT and its children inherit that; a person's terminal does not.
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, *arguments],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     assert b"estimated noise level" in process.stderr.readline()  # said just before the diffusion begins
     time.sleep(0.2)

@@ -30,8 +30,8 @@ def card(name: str, model: TNRD, recipe_text: str, sha256: str, scores: Mapping[
     rows = "".join(f"| {sigma:g} | {value:.2f} |\n" for sigma, value in scores.items())
     table = f"| sigma | PSNR (dB) |\n|---|---|\n{rows}" if rows else "not measured\n"
     shape = (
-        f"{c.stages} steps, {c.filters} filters of {c.kernel_size} x {c.kernel_size} on {c.components.total} components "
-        f"({c.components.observed} observed, {c.companions} companions; grid {c.grid}), {c.nodes} Gaussians per "
+        f"{c.stages} steps, {c.filters} filters of {c.kernel_size} x {c.kernel_size} on {c.components.total} "
+        f"components ({c.components.observed} observed, {c.companions} companions; grid {c.grid}), {c.nodes} Gaussians per "
         f"influence function; {count:,} parameters."
     )
     lines = [
