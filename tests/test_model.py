@@ -136,6 +136,14 @@ def test_a_map_acts_where_it_says() -> None:
     torch.testing.assert_close(result[..., 20 + reach :], model(x, 0.2)[..., 20 + reach :], rtol=0, atol=1e-12)
 
 
+def test_a_cell_of_several_pixels_has_the_mean_of_their_variances() -> None:
+    """On the half-resolution grid the noise level of a cell is the root mean square of its pixels' levels."""
+    model, x = random_model(HALF), picture(HALF, 1, 8, 6)
+    sigma = torch.tensor([0.05, 0.25]).repeat(3).expand(1, 1, 8, 6)
+    level = math.sqrt((0.05**2 + 0.25**2) / 2)
+    torch.testing.assert_close(model(x, sigma), model(x, level), rtol=0, atol=1e-5)
+
+
 @every_config
 def test_sigma_of_one_level_everywhere_scales_with_the_picture(config: TNRDConfig) -> None:
     """With constant curves psi_sigma(z) = sigma psi(z/sigma): a x at a sigma gives a times the result of x at sigma."""
@@ -468,6 +476,7 @@ BAD_LEVELS: dict[str, tuple[Any, str]] = {
     "negative": (-0.1, r"finite and at least 0, got -0\.1"),
     "one negative": (torch.tensor([0.1, -0.2]), r"got -0\.2.* to 0\.1"),
     "3 for 2 images": (torch.rand(3), r"one value, \(N,\) or \(N, 1, H, W\), got \(3,\) for \(2, 1, 8, 8\)"),
+    "3 maps for 2 images": (torch.rand(3, 1, 8, 8), r"one value, .*, got \(3, 1, 8, 8\) for \(2, 1, 8, 8\)"),
     "a matrix": (torch.rand(2, 2), r"got \(2, 2\) for \(2, 1, 8, 8\)"),
     "a bare map": (torch.rand(8, 8), r"got \(8, 8\) for \(2, 1, 8, 8\)"),
     "a small map": (torch.rand(2, 1, 4, 4), r"A noise map must have the size of the image, got \(2, 1, 4, 4\)"),

@@ -31,8 +31,8 @@ def card(name: str, model: TNRD, recipe_text: str, sha256: str, scores: Mapping[
     table = f"| sigma | PSNR (dB) |\n|---|---|\n{rows}" if rows else "not measured\n"
     shape = (
         f"{c.stages} steps, {c.filters} filters of {c.kernel_size} x {c.kernel_size} on {c.components.total} "
-        f"components ({c.components.observed} observed, {c.companions} companions; grid {c.grid}), {c.nodes} Gaussians per "
-        f"influence function; {count:,} parameters."
+        f"components ({c.components.observed} observed, {c.companions} companions; grid {c.grid}), {c.nodes} Gaussians "
+        f"per influence function; {count:,} parameters."
     )
     lines = [
         f"# {name}",
