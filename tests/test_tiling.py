@@ -34,7 +34,7 @@ def random_model(config: TNRDConfig) -> TNRD:
 
 
 MODELS = {name: random_model(config) for name, config in CONFIGS.items()}
-sizes = st.integers(1, 70)
+sizes = st.integers(1, 60)
 
 
 def picture(height: int, width: int) -> NDArray[np.float32]:
@@ -86,7 +86,7 @@ def test_errors_name_the_value(height: int, width: int, tile: int, halo: int, gr
 
 
 @pytest.mark.parametrize("name", MODELS)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(height=sizes, width=sizes, tile=st.integers(3, 50), strength=st.sampled_from([1.0, 1.0, 0.6]))
 def test_tiled_equals_untiled(name: str, height: int, width: int, tile: int, strength: float) -> None:
     assume(height * width < 40 * tile**2)  # for the time it takes; the smallest tiles have a test of their own
