@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from tnrd.filters import NORMS, Components, FilterBank
 from tnrd.kernels.correlate_torch import correlate
+from tnrd.moments import derivative_kernel, moments_from_kernel
 
 
 @pytest.fixture(autouse=True)
@@ -263,3 +264,38 @@ def test_the_highest_order_leaves_one_kernel() -> None:
     assert int(bank.free.sum()) == 1
     second = torch.tensor([1.0, -2.0, 1.0])
     torch.testing.assert_close(bank().detach()[0, 0].abs(), (torch.outer(second, second) / 6).abs())
+
+
+# --- banks of derivatives
+
+
+@pytest.mark.parametrize("components", [Components(), Components(channels=3), Components(grid=2, companions=2)])
+@pytest.mark.parametrize("accuracy", [1, 2])
+def test_a_bank_of_derivatives_keeps_its_sum_rules_whatever_is_learned(components: Components, accuracy: int) -> None:
+    alphas = ((1, 0), (0, 1), (1, 1), (0, 2))
+    bank = FilterBank(5, 5, components, norm="free", derivatives=alphas, accuracy=accuracy).double()
+    with torch.no_grad():
+        bank.picture.copy_(torch.randn_like(bank.picture))
+        bank.companion.copy_(torch.randn_like(bank.companion))
+    kernels = bank().detach()[:, : components.observed]
+    fine = functional.pixel_shuffle(kernels, components.grid) if components.grid > 1 else kernels
+    degree = np.add.outer(np.arange(fine.shape[-1]), np.arange(fine.shape[-1]))
+    for i, filter_ in enumerate(fine.numpy()):
+        alpha = alphas[i % len(alphas)]
+        for moments in moments_from_kernel(filter_):
+            ruled = degree < sum(alpha) + accuracy
+            expected = np.zeros_like(moments)
+            expected[alpha] = 1.0
+            np.testing.assert_allclose(moments[ruled], expected[ruled], atol=1e-5)  # float32 buffers
+
+
+def test_a_bank_of_derivatives_starts_as_textbook_stencils() -> None:
+    bank = FilterBank(2, 3, norm="free", derivatives=((1, 0), (0, 2)), accuracy=1)
+    for kernel, alpha in zip(bank().detach().numpy(), ((1, 0), (0, 2)), strict=True):
+        np.testing.assert_allclose(kernel[0], derivative_kernel(alpha, 3), atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{"norm": "unit"}, {"norm": "free", "basis": "dct"}])
+def test_derivatives_with_a_norm_or_the_dct_are_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="derivatives need basis"):
+        FilterBank(2, 3, derivatives=((1, 0),), **wrong)

@@ -296,7 +296,7 @@ def test_a_configuration_that_does_not_fit_is_refused(config: Any, saved: Path) 
 
 def test_the_sentence_names_an_unknown_setting(saved: Path, model: TNRD) -> None:
     path = rewritten(saved, config={**dataclasses.asdict(model.config), "depth": 4})
-    with pytest.raises(WeightsError, match="Unknown model setting depth; known are basis"):
+    with pytest.raises(WeightsError, match="Unknown model setting depth; known are accuracy, basis"):
         load_model(path)
 
 

@@ -8,6 +8,13 @@ coefficients theta,
 with P the orthonormal Gram polynomials (or DCT vectors) of :mod:`tnrd.moments`. With Gram polynomials the sum is
 exactly the set of kernels with p_i vanishing moments; with the DCT and p_i = 1 only the mean is removed, as in
 Chen & Pock, TPAMI 2017.
+
+A bank of *derivatives* prescribes more of the moment matrix: kernel i approximates d^alpha_i, m[alpha_i] = 1 and every
+other moment of degree below |alpha_i| + accuracy zero (total sum rules of that order, Long et al., PDE-Net, 2018),
+
+    q_i = D_alpha_i + sum_{a + b >= |alpha_i| + accuracy} theta_i[a, b] P_a (x) P_b,
+
+D_alpha the stencil of least norm; theta is what remains free to learn.
 """
 
 from __future__ import annotations
@@ -19,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tnrd.moments import OperatorName, dct_basis, gram_basis, name_operator
+from tnrd.moments import OperatorName, dct_basis, derivative_kernel, gram_basis, name_operator
 
 BASES = {"moments": gram_basis, "dct": dct_basis}
 NORMS = ("unit", "bounded", "free")
@@ -63,6 +70,9 @@ class FilterBank(nn.Module):
             0): a kernel may react to their values, not only to their derivatives.
         basis: "moments" or "dct"; the DCT has no vanishing moments beyond the mean, so its orders are at most 1.
         norm: "unit" (every kernel has l2 norm 1), "bounded" (at most 1) or "free".
+        derivatives: Orders alpha = (rows, columns), repeated cyclically over the filters, that the kernels approximate
+            on every channel; replaces ``vanishing_moments``, needs basis "moments" and norm "free".
+        accuracy: Order of the sum rules beyond |alpha|, at least 1.
 
     Raises:
         ValueError: A setting is out of range.
@@ -71,6 +81,7 @@ class FilterBank(nn.Module):
     fine_basis: Tensor
     coarse_basis: Tensor
     free: Tensor
+    fixed: Tensor
 
     def __init__(
         self,
@@ -81,13 +92,22 @@ class FilterBank(nn.Module):
         vanishing_moments: tuple[int, ...] = (1,),
         basis: str = "moments",
         norm: str = "unit",
+        derivatives: tuple[tuple[int, int], ...] = (),
+        accuracy: int = 1,
     ) -> None:
         super().__init__()
         self.components = components = components or Components()
         self.size = size
         self.norm = norm
+        if derivatives:
+            if basis != "moments" or norm != "free":
+                raise ValueError(f'derivatives need basis "moments" and norm "free", got {basis!r} and {norm!r}.')
+            vanishing_moments = tuple(sum(alpha) + accuracy for alpha in derivatives)
         orders = _check_bank(filters, size, components, vanishing_moments, basis, norm)
         fine = size * components.grid
+        stencils = [derivative_kernel(alpha, fine, accuracy) for alpha in derivatives] or [np.zeros((fine, fine))]
+        fixed = np.stack([stencils[i % len(stencils)] for i in range(filters)])[:, None]
+        self.register_buffer("fixed", torch.tensor(fixed, dtype=torch.get_default_dtype()), persistent=False)
         matrix = torch.from_numpy(BASES[basis](fine))
         degree = torch.arange(fine)[:, None] + torch.arange(fine)[None, :]
         free = degree[None] >= torch.tensor([orders[i % len(orders)] for i in range(filters)])[:, None, None]
@@ -100,6 +120,10 @@ class FilterBank(nn.Module):
         self.companion = nn.Parameter(
             torch.randn(companion_shape) if components.companions else torch.zeros(companion_shape)
         )
+        if derivatives:
+            nn.init.zeros_(self.picture)
+            nn.init.zeros_(self.companion)
+            return
         with torch.no_grad():  # unit norm also when it is not enforced; Adam's step is relative to this scale
             length = (self.picture.flatten(1).norm(dim=1) ** 2 + self.companion.flatten(1).norm(dim=1) ** 2).sqrt()
             self.picture.div_(length[:, None, None, None])
@@ -108,7 +132,7 @@ class FilterBank(nn.Module):
     def forward(self) -> Tensor:
         """The kernels, (F, C, k, k)."""
         g = self.components.grid
-        fine = _from_coefficients(self.picture * self.free, self.fine_basis)
+        fine = self.fixed + _from_coefficients(self.picture * self.free, self.fine_basis)
         kernels = functional.pixel_unshuffle(fine, g) if g > 1 else fine
         if self.components.companions:
             kernels = torch.cat([kernels, _from_coefficients(self.companion, self.coarse_basis)], dim=1)
@@ -119,12 +143,15 @@ class FilterBank(nn.Module):
         return unit
 
     @torch.no_grad()
-    def operators(self) -> list[list[OperatorName]]:
-        """For each filter, the operator it applies to each channel of the picture (on the picture's own grid)."""
+    def operators(self) -> list[list[OperatorName | None]]:
+        """For each filter, the operator it applies to each channel of the picture (on the picture's own grid).
+
+        None stands for a channel that the filter does not read.
+        """
         g, observed = self.components.grid, self.components.observed
         kernels = self().double()[:, :observed]
         fine = functional.pixel_shuffle(kernels, g) if g > 1 else kernels
-        return [[name_operator(q) for q in filter_.cpu().numpy() if np.any(q)] for filter_ in fine]
+        return [[name_operator(q) if np.any(q) else None for q in filter_.cpu().numpy()] for filter_ in fine]
 
 
 def _from_coefficients(theta: Tensor, basis: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class RadialBasisInfluence(nn.Module):
         nodes: Number J of Gaussians per function.
         reach: The nodes are equidistant on [-reach, reach], in units of the noise level.
         width: Standard deviation gamma of a Gaussian; the spacing of the nodes when None.
-        initial: Odd function psi(z) that every psi_i starts from, fitted by least squares.
+        initial: Function psi(z) that every psi_i starts from, fitted by least squares.
 
     Raises:
         ValueError: A setting is out of range.

@@ -29,11 +29,14 @@ class TNRDConfig:
         filters: Number F of filters per step.
         kernel_size: Side k of a kernel on the computational grid, odd.
         channels: Channels of the picture, 1 for grey and 3 for colour.
-        grid: Side g of a cell: 1 works on the picture's pixels, 2 on its four phases at half resolution.
+        grid: Side g of a cell: 1 works on the picture's pixels, 2 on its four phases at half resolution. The boundary
+            mirrors the grid: with g = 1 pixels, half-sample symmetric; with g = 2 whole cells, each phase by itself.
         companions: Learned components beside the picture, lifted from it at the start.
         basis: "moments" or "dct" (:mod:`tnrd.filters`).
         vanishing_moments: Orders on the picture, repeated cyclically over the filters.
         norm: "unit", "bounded" or "free" kernels.
+        derivatives: Orders that the kernels approximate, in place of vanishing moments (:mod:`tnrd.filters`).
+        accuracy: Order of their sum rules beyond the derivative's own.
         nodes: Gaussians per influence function.
         reach: The nodes span [-reach, reach] noise levels.
         node_width: Standard deviation of a Gaussian in noise levels; None for the spacing of the nodes.
@@ -50,6 +53,8 @@ class TNRDConfig:
     basis: str = "moments"
     vanishing_moments: tuple[int, ...] = (1,)
     norm: str = "unit"
+    derivatives: tuple[tuple[int, int], ...] = ()
+    accuracy: int = 1
     nodes: int = 63
     reach: float = 12.0
     node_width: float | None = None
@@ -72,6 +77,8 @@ class TNRDConfig:
         values = dict(values)
         if "vanishing_moments" in values:
             values["vanishing_moments"] = tuple(values["vanishing_moments"])
+        if "derivatives" in values:
+            values["derivatives"] = tuple((int(a), int(b)) for a, b in values["derivatives"])
         return cls(**values)
 
     @property
@@ -104,7 +111,14 @@ class TNRD(nn.Module):
     def _new_stage(self, first: bool) -> DiffusionStage:
         c = self.config
         bank = FilterBank(
-            c.filters, c.kernel_size, c.components, vanishing_moments=c.vanishing_moments, basis=c.basis, norm=c.norm
+            c.filters,
+            c.kernel_size,
+            c.components,
+            vanishing_moments=c.vanishing_moments,
+            basis=c.basis,
+            norm=c.norm,
+            derivatives=c.derivatives,
+            accuracy=c.accuracy,
         )
         # Unit-norm kernels spread F units of energy over C components: this keeps the first steps stable.
         amplitude = 0.3 * c.components.total / c.filters
@@ -118,7 +132,10 @@ class TNRD(nn.Module):
 
     @property
     def dependence_radius(self) -> int:
-        """Pixels by which a result can depend on its surroundings: tiles that overlap by it are exact."""
+        """Pixels by which a result can depend on its surroundings.
+
+        Tiles that overlap by it and start at multiples of ``grid`` are exact.
+        """
         steps = self.config.stages * 2 * (self.config.kernel_size // 2)
         lift = LIFT_SIZE // 2 if self.config.companions else 0
         return self.config.grid * (steps + lift) + (self.config.grid - 1)

@@ -32,7 +32,8 @@ def moment_transform(size: int) -> FloatArray:
         size: Side length l of the kernel, at least 1; c = (l - 1)/2 is its centre.
 
     Returns:
-        (l, l) matrix, invertible; its condition number grows from 22 at l = 3 towards 1e7 at l = 9.
+        (l, l) matrix, invertible. The map q -> M q M^T has condition number cond(M)^2: 22, 1.1e3, 8.6e4, 8.2e6
+        for l = 3, 5, 7, 9.
 
     Raises:
         ValueError: ``size`` is below 1.
@@ -128,7 +129,7 @@ def derivative_kernel(alpha: tuple[int, int], size: int, accuracy: int = 1) -> F
         (l, l) kernel.
 
     Raises:
-        ValueError: The kernel is too small for this derivative and accuracy.
+        ValueError: The kernel is too small for this derivative and accuracy, or one of them is out of range.
     """
     a1, a2 = alpha
     degree = a1 + a2 + accuracy
@@ -160,7 +161,8 @@ class OperatorName:
         alpha: Dominant derivative of that order, (rows, columns).
         coefficient: C_alpha = m[alpha], so that the response tends to C_alpha d^p d^alpha u as the mesh width d -> 0.
         unexplained: Share in [0, 1] of the kernel's energy outside the plainest kernel of that derivative, the Gram
-            product P_a P_b: 0 for a textbook stencil, near 1 when high frequencies dominate.
+            product P_a P_b, which smooths over the whole kernel: 0 for Prewitt's stencil, 1/9 for Sobel's, 2/3 for the
+            plain central difference, near 1 when high frequencies dominate.
     """
 
     order: int

@@ -7,6 +7,7 @@ The backward pass returns the gradients for the responses, the table and both fa
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
+# Of Numba's thread pools, the one that is always there ends the process when two threads of Python enter it at once.
+POOL = threading.Lock()
 CHUNKS = 16  # fixed, so that sums over chunks do not depend on the number of threads
 
 
@@ -62,10 +65,7 @@ class _TableInfluence(torch.autograd.Function):
         slope = (inner.reshape(n, filters) / spacing).contiguous()
         factor = outer.reshape(n, filters).contiguous()
         out = torch.empty_like(rows)
-        _follow_torch_threads()
-        _forward(
-            rows.numpy(), samples.numpy(), np.float32(-origin / spacing), slope.numpy(), factor.numpy(), out.numpy()
-        )
+        _run(_forward, rows, samples, -origin / spacing, slope, factor, out)
         ctx.save_for_backward(rows, samples, slope, factor)
         ctx.offset = -origin / spacing
         ctx.spacing = spacing
@@ -81,18 +81,19 @@ class _TableInfluence(torch.autograd.Function):
         chunks = max(1, CHUNKS // n)
         to_table = torch.zeros(n, chunks, *samples.shape)
         to_factors = torch.zeros(n, chunks, 2, filters)
-        _follow_torch_threads()
-        _backward(
-            rows.numpy(), _rows(gradient).numpy(), samples.numpy(), np.float32(ctx.offset),
-            slope.numpy(), factor.numpy(), to_z.numpy(), to_table.numpy(), to_factors.numpy(),
-        )  # fmt: skip
+        incoming = _rows(gradient)
+        _run(_backward, rows, incoming, samples, ctx.offset, slope, factor, to_z, to_table, to_factors)
         to_inner, to_outer = (to_factors.sum(1)[:, i].view(n, filters, 1, 1) for i in (0, 1))
         back = to_z.view(n, height, width, filters).permute(0, 3, 1, 2)
         return back, to_table.sum((0, 1)).t(), None, None, to_inner / ctx.spacing, to_outer
 
 
-def _follow_torch_threads() -> None:
-    numba.set_num_threads(min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
+def _run(kernel: Callable[..., None], *arguments: Tensor | float) -> None:
+    """Call compiled code on as many threads as torch uses, one caller at a time."""
+    arrays = [a.numpy() if isinstance(a, Tensor) else np.float32(a) for a in arguments]
+    with POOL:
+        numba.set_num_threads(min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
+        kernel(*arrays)
 
 
 def _rows(z: Tensor) -> Tensor:
