@@ -431,7 +431,7 @@ def test_config_is_frozen() -> None:
 
 
 def test_an_unknown_setting_is_named() -> None:
-    with pytest.raises(ValueError, match=r"Unknown model setting depth, kernal_size; known are accuracy, basis, channels"):
+    with pytest.raises(ValueError, match=r"Unknown model setting depth, kernal_size; known are accuracy, basis"):
         TNRDConfig.from_dict({"kernal_size": 3, "depth": 2, "stages": 1})
 
 
