@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every single score here")
     arguments = parser.parse_args()
 
+    if arguments.blind and not arguments.model:
+        parser.error("--blind needs a --model")
     methods = build_methods(arguments.model, arguments.baseline, arguments.blind, arguments.color)
     if not methods:
         parser.error("give at least one --model or --baseline")

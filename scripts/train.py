@@ -40,17 +40,18 @@ def main() -> None:
         trainer.load_initial(load_model(recipe.initial).state_dict())
     trainer.resume()
     if trainer.run(arguments.stop_after):
-        write_result(trainer, recipe.name, arguments.recipe.read_text(encoding="utf-8"))
+        write_result(trainer, arguments.recipe.read_text(encoding="utf-8"))
 
 
-def write_result(trainer: Trainer, name: str, recipe_text: str) -> None:
+def write_result(trainer: Trainer, recipe_text: str) -> None:
     """Save the weights and their card in the output folder."""
     from tnrd.training.card import card
     from tnrd.weights import find_weights, save_weights
 
+    name = trainer.recipe.name
     path = trainer.output / f"{name}.safetensors"
     save_weights(path, trainer.average, {"recipe": recipe_text})
-    text = card(name, trainer.average, recipe_text, find_weights(path).sha256, trainer.last_scores)
+    text = card(trainer.average, trainer.recipe, recipe_text, find_weights(path).sha256, trainer.last_scores)
     (trainer.output / f"{name}.md").write_text(text, encoding="utf-8")
     print(f"wrote {path} and its card {name}.md")
 

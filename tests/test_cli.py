@@ -562,6 +562,19 @@ def test_work_that_breaks_off(
     assert list(tmp_path.iterdir()) == [noisy]
 
 
+def test_a_result_that_is_not_finite_is_never_written(cli: Cli, noisy: Path, tmp_path: Path) -> None:
+    """Finite weights whose arithmetic overflows: the picture would be all black."""
+    model = TNRD(TNRDConfig(stages=1, filters=2, kernel_size=3))
+    with torch.no_grad():
+        model.stage(0).argument_scale.theta.fill_(-400.0)
+        model.stage(0).value_scale.theta.fill_(400.0)
+    save_weights(tmp_path / "wild.safetensors", model)
+    run = cli(noisy, tmp_path / "out.png", "--sigma", 20, "--model", tmp_path / "wild.safetensors")
+    assert run.status == reporting.WEIGHTS
+    assert "not finite" in one_sentence(run.err)
+    assert not (tmp_path / "out.png").exists()
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError("x / 0"), RuntimeError("strange")])
 def test_a_fault_of_the_program_shows_where(
     cli: Cli, noisy: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, error: Exception

@@ -520,3 +520,17 @@ def test_an_image_of_another_precision_than_the_model_is_refused(image: torch.dt
     model = random_model(TINY).to(other)
     with pytest.raises(ValueError, match=rf"{image}.*{other}|{other}.*{image}"):
         model(picture(TINY, 1, 4, 4, dtype=image), 0.1)
+
+
+def test_strength_0_gives_a_copy() -> None:
+    x = picture(TINY, 1, 4, 4)
+    result = random_model(TINY)(x, 0.1, strength=0.0)
+    assert torch.equal(result, x)
+    assert result.data_ptr() != x.data_ptr()
+
+
+def test_energy_refuses_sides_that_are_not_whole_cells() -> None:
+    model = TNRD(dataclasses.replace(TINY, shared=True, grid=2))
+    x = picture(TINY, 1, 7, 8)
+    with pytest.raises(ValueError, match="multiples of the grid 2"):
+        model.energy(x, x, 0.1)

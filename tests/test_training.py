@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import signal
@@ -178,7 +179,7 @@ def test_the_script_survives_a_kill_and_writes_weights_and_card(tmp_path: Path, 
     for i, picture in enumerate(pictures):
         Image.fromarray(picture).save(tmp_path / "data" / f"{i}.png")
     (tmp_path / "tiny.toml").write_text(
-        "checkpoint_every = 1\n[model]\nstages = 1\nfilters = 2\nkernel_size = 3\n"
+        "data = 'two waves'\ncheckpoint_every = 1\n[model]\nstages = 1\nfilters = 2\nkernel_size = 3\n"
         "[[phases]]\niterations = 60\nbatch = 2\ncrop = 24\n"
     )
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), "tiny.toml", "--data", "data", "--output", "run"]
@@ -192,4 +193,29 @@ def test_the_script_survives_a_kill_and_writes_weights_and_card(tmp_path: Path, 
     model = tnrd.load_model(tmp_path / "run" / "tiny.safetensors")
     assert model.config.filters == 2
     text = (tmp_path / "run" / "tiny.md").read_text()
-    assert "iterations = 60" in text and "BSDS500" in text
+    assert "iterations = 60" in text and "two waves" in text
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    phase = Phase(iterations=2, batch=2, crop=24, warmup=1)
+    Trainer(recipe(phase), pictures, [], tmp_path, progress=False).run()
+    other = Trainer(recipe(dataclasses.replace(phase, iterations=3)), pictures, [], tmp_path, progress=False)
+    with pytest.raises(ValueError, match="another recipe: phases differ"):
+        other.resume()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"sigma": (75.0, 0.0)}, {"sigma": (0.0, 1.0, 2.0)}, {"scales": (0.0,)}, {"validate_every": 0}, {"seed": -1}],
+)
+def test_a_recipe_out_of_range_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        Recipe("r", TINY, (Phase(),), **wrong)
+
+
+def test_pictures_deeper_than_8_bits_are_refused(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"deep\.png is not an 8-bit picture"):
+        load_images(tmp_path)

@@ -346,5 +346,51 @@ def test_weights_are_never_unpickled() -> None:
         elif isinstance(node, ast.Call):
             called.add(ast.unparse(node.func))
     assert imported, "the probe sees the imports"
-    assert not any(name.split(".")[0] in {"pickle", "shelve", "joblib", "dill", "torch"} for name in imported)
+    assert not any(name.split(".")[0] in {"pickle", "shelve", "joblib", "dill"} for name in imported)
     assert "torch.load" not in called
+
+
+@pytest.mark.parametrize("setting", [{"stages": 10**9}, {"filters": 10**12}, {"kernel_size": 10**6 + 1}])
+def test_a_configuration_larger_than_its_file_is_refused_before_it_is_built(
+    saved: Path, model: TNRD, setting: dict[str, int]
+) -> None:
+    path = rewritten(saved, config={**dataclasses.asdict(model.config), **setting})
+    with pytest.raises(WeightsError, match=r"it describes \d+ parameters, the file holds"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("setting", [{"node_width": 1e-8}, {"reach": float("nan")}, {"reach": float("inf")}])
+def test_influence_functions_that_cannot_be_tabulated_are_refused(
+    saved: Path, model: TNRD, setting: dict[str, float]
+) -> None:
+    path = rewritten(saved, config={**dataclasses.asdict(model.config), **setting})
+    with pytest.raises(WeightsError, match="psi"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.int32, torch.float8_e4m3fn])
+def test_weights_of_another_precision_are_refused(saved: Path, dtype: torch.dtype) -> None:
+    name = "stages.1.influence.weights"
+    with pytest.raises(WeightsError, match=r"float32 numbers: stages\.1\.influence\.weights"):
+        load_model(rewritten(saved, **{name: load_file(saved)[name].to(dtype)}))
+
+
+def test_loading_leaves_the_random_numbers_of_the_caller_alone(saved: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    load_model(saved)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_model_is_float32_whatever_the_default(saved: Path) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        loaded = load_model(saved)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_the_parameter_count_is_that_of_the_model(config: TNRDConfig) -> None:
+    assert config.parameter_count == sum(p.numel() for p in TNRD(config).parameters())

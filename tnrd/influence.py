@@ -29,6 +29,7 @@ SIGMA_FLOOR = 1e-4  # responses are divided by at least this; 0.03 on the 8-bit 
 SIGMA_KNEE = 5 / 255  # below this noise level the curves flatten, above it they run in log(sigma)
 SIGMA_TOP = 75 / 255
 TABLE_DENSITY = 16  # samples per width of a Gaussian
+MAX_TABLE_WIDTHS = 4096  # longest table, in widths
 TABLE_MARGIN = 5  # widths beyond the outer nodes; exp(-12.5) of a weight is left there
 
 
@@ -58,8 +59,10 @@ class RadialBasisInfluence(nn.Module):
         initial: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     ) -> None:
         super().__init__()
-        if nodes < 2 or reach <= 0 or (width is not None and width <= 0):
+        if nodes < 2 or not 0 < reach < math.inf or (width is not None and not 0 < width < math.inf):
             raise ValueError(f"psi needs 2 nodes or more, positive reach and width; got {nodes}, {reach}, {width}.")
+        if max(nodes, 2 * reach / (width or reach)) > MAX_TABLE_WIDTHS:
+            raise ValueError(f"psi spans more than {MAX_TABLE_WIDTHS} widths: {nodes} nodes, {reach}, {width}.")
         centres = np.linspace(-reach, reach, nodes)
         self.width = float(centres[1] - centres[0]) if width is None else float(width)
         self.register_buffer("nodes", torch.tensor(centres, dtype=torch.get_default_dtype()), persistent=False)
@@ -70,7 +73,7 @@ class RadialBasisInfluence(nn.Module):
         phi = np.exp(-0.5 * ((samples[None, :] - centres[:, None]) / self.width) ** 2)
         self.register_buffer("sampled_gaussians", torch.tensor(phi, dtype=torch.get_default_dtype()), persistent=False)
         self.origin, self.spacing = origin, spacing
-        self.exact = False
+        self.exact = False  # set it to compute the sum instead of reading the table, for checks of gradients
 
     def forward(self, z: Tensor, inner: Tensor, outer: Tensor, engine: str = "auto") -> Tensor:
         """outer * psi(inner * z), from the table, or by the exact sum if ``self.exact`` is set.

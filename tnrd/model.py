@@ -82,6 +82,15 @@ class TNRDConfig:
         return cls(**values)
 
     @property
+    def parameter_count(self) -> int:
+        """Number of coefficients that a model of this shape holds."""
+        coefficients = self.channels * (self.kernel_size * self.grid) ** 2 + self.companions * self.kernel_size**2
+        curves = (2 * self.filters + 1) * (self.sigma_degree + 1)
+        step = self.filters * (coefficients + self.nodes) + curves
+        lift = self.companions * self.channels * (LIFT_SIZE * self.grid) ** 2
+        return lift + step * (1 if self.shared else self.stages)
+
+    @property
     def components(self) -> Components:
         """Layout of the state."""
         return Components(self.channels, self.grid, self.companions)
@@ -162,7 +171,7 @@ class TNRD(nn.Module):
         time = strength * self.config.stages
         last = math.ceil(time)
         if last == 0:
-            return x
+            return x.clone()
         before = after = x
         for state in self.states(x, sigma, steps=last):
             before, after = after, state
@@ -202,6 +211,8 @@ class TNRD(nn.Module):
             raise ValueError("Only a model of one set of weights and no companions descends on one energy.")
         if x.shape != f.shape:
             raise ValueError(f"State and observation must have one shape, got {tuple(x.shape)} and {tuple(f.shape)}.")
+        if any(side % self.config.grid for side in x.shape[2:]):
+            raise ValueError(f"Both sides must be multiples of the grid {self.config.grid}, got {tuple(x.shape)}.")
         level = self._noise_level(x, sigma)
         observation, level = self.to_grid(f, level)
         state, _ = self.to_grid(x, level.new_zeros(1, 1, 1, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,14 @@ class WeightsFile:
     Attributes:
         name: "gray" for shipped weights, the path for others.
         path: Where it lies.
-        sha256: Of its bytes.
+        sha256: Of its content.
+        content: The bytes that were hashed, so that what is loaded is what was checked.
     """
 
     name: str
     path: Path
     sha256: str
+    content: bytes = field(repr=False, compare=False)
 
 
 def weights_folder() -> Path:
@@ -67,19 +69,19 @@ def find_weights(model: str | Path) -> WeightsFile:
         WeightsError: No such name or file, or a shipped file that is not the one its manifest describes.
     """
     if str(model).endswith(SUFFIX):
-        path = Path(model)
-        return WeightsFile(str(model), path, _sha256(path))
+        return _read(str(model), Path(model))
     manifest = _manifest()
     if str(model) not in manifest:
         raise WeightsError(
             f"No weights {str(model)!r}: give one of {', '.join(manifest)}, or a path to a {SUFFIX} file."
         )
     entry = manifest[str(model)]
-    path = weights_folder() / str(entry["file"])
-    found = _sha256(path)
-    if found != entry["sha256"]:
-        raise WeightsError(f"{path} is damaged: its SHA-256 is {found}, the manifest says {entry['sha256']}.")
-    return WeightsFile(str(model), path, found)
+    file = _read(str(model), weights_folder() / str(entry["file"]))
+    if file.sha256 != entry["sha256"]:
+        raise WeightsError(
+            f"{file.path} is damaged: its SHA-256 is {file.sha256}, the manifest says {entry['sha256']}."
+        )
+    return file
 
 
 def load_model(model: str | Path = "gray", *, device: str = "cpu", engine: str = "auto") -> TNRD:
@@ -102,27 +104,35 @@ def load_model(model: str | Path = "gray", *, device: str = "cpu", engine: str =
 
 def read_weights(file: WeightsFile, *, device: str = "cpu", engine: str = "auto") -> TNRD:
     """Build the model that a checked file describes; arguments and errors as in :func:`load_model`."""
-    from safetensors import SafetensorError, safe_open
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     from tnrd.model import TNRD, TNRDConfig
 
     try:
-        with safe_open(file.path, framework="pt", device="cpu") as opened:
-            metadata = opened.metadata() or {}
-            state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        state = load(file.content)
+        metadata = _header(file.content).get("__metadata__") or {}
+    except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsError(f"{file.path} is not a readable safetensors file: {error}.") from error
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{file.path} does not hold weights of this project (format {metadata.get('format')!r}).")
+    unusable = [key for key, value in state.items() if value.dtype != torch.float32 or not value.isfinite().all()]
+    if unusable:
+        raise WeightsError(f"The weights in {file.path} are not finite float32 numbers: {', '.join(unusable)[:300]}.")
     try:
-        network = TNRD(TNRDConfig.from_dict(json.loads(metadata["config"])))
+        config = TNRDConfig.from_dict(json.loads(metadata["config"]))
+        held = sum(value.numel() for value in state.values())
+        if held != config.parameter_count:  # before anything of that size is allocated
+            raise ValueError(f"it describes {config.parameter_count} parameters, the file holds {held}.")
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # initial weights are drawn and overwritten: not from the user's generator
+            network = TNRD(config).float()
         network.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         reason = " ".join(str(error).split())[:300]
         raise WeightsError(f"The weights in {file.path} do not fit their own configuration: {reason}") from error
-    broken = [key for key, value in state.items() if not value.isfinite().all()]
-    if broken:
-        raise WeightsError(f"The weights in {file.path} are not finite: {', '.join(broken)}.")
     network.engine = engine
     return network.requires_grad_(False).eval().to(device)
 
@@ -153,10 +163,15 @@ def save_weights(path: str | Path, model: TNRD, metadata: dict[str, str] | None 
 
 def _ordered(content: bytes) -> bytes:
     """The same safetensors file with its header in sorted order; the library leaves that of the metadata to chance."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header = json.dumps(_header(content), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + content[8 + length :]
+    return len(header).to_bytes(8, "little") + header + content[8 + int.from_bytes(content[:8], "little") :]
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """The JSON at the head of a safetensors file."""
+    header: dict[str, Any] = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return header
 
 
 def _manifest() -> dict[str, dict[str, Any]]:
@@ -171,8 +186,9 @@ def _manifest() -> dict[str, dict[str, Any]]:
     return manifest
 
 
-def _sha256(path: Path) -> str:
+def _read(name: str, path: Path) -> WeightsFile:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"Cannot read the weights {path}: {error.strerror}.") from error
+    return WeightsFile(name, path, hashlib.sha256(content).hexdigest(), content)

@@ -194,11 +194,11 @@ def _noise(options: argparse.Namespace, picture: Picture) -> NoiseLevel:
 
 
 def _restored(options: argparse.Namespace, picture: Picture, model: TNRD, noise: NoiseLevel) -> Picture:
-    from tnrd.inference.restore import restore
+    from tnrd.inference.restore import NumericalError, restore
 
     pixels, depth = picture.pixels, picture.pixels.dtype
     try:
-        with progress(options.quiet) as report:
+        with ending(WEIGHTS, NumericalError), progress(options.quiet) as report:
             restored = restore(
                 pixels, model, noise, strength=options.strength, tile=options.tile, dtype=depth, progress=report
             )

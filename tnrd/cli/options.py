@@ -55,7 +55,12 @@ def parser() -> argparse.ArgumentParser:
     add("--tile", type=_count, metavar="N", help="side of the tiles in pixels; smaller ones need less memory")
     add("--overwrite", action="store_true", help="replace an existing output, be it the input itself")
     add("--max-pixels", type=_count, metavar="N", help="refuse larger pictures (default: 400000000)")
-    add("--format", type=str.upper, choices=("PNG", "JPEG", "TIFF", "WEBP", "BMP"), help="of a picture on stdout")
+    add(
+        "--format",
+        type=str.upper,
+        choices=("PNG", "JPEG", "TIFF", "WEBP", "BMP"),
+        help="of a picture on stdout (default: that of the input)",
+    )
     add("--json", action="store_true", help="print a receipt on stdout, or on stderr if the picture goes to stdout")
     add("--quiet", action="store_true", help="nothing on stderr but errors")
     return options

@@ -27,6 +27,10 @@ DEFAULT_TILE = {"cpu": 768, "cuda": 2048, "mps": 1024}
 Progress = Callable[[int, int], None]
 
 
+class NumericalError(ValueError):
+    """A computation left the range of floating point; nothing of its result is kept."""
+
+
 def denoise(
     image: ArrayLike,
     sigma: float | Sequence[float] | NDArray[Any] | None = None,
@@ -110,6 +114,7 @@ def restore(
 
     Raises:
         ValueError: The model takes other channels, or ``strength`` or ``tile`` is out of range.
+        NumericalError: The result is not finite.
     """
     check_model(model, pixels)
     check_strength(strength)
@@ -176,6 +181,10 @@ def _restore_tile(model: TNRD, unit: NDArray[np.float32], noise: NoiseLevel, str
         restored = [model(plane[None, None], plane_level[None], strength)[0] for plane, plane_level in planes]
         result = colour.from_planes(torch.cat(restored)).permute(1, 2, 0)
     array: NDArray[Any] = result.to("cpu", torch.float32).numpy()
+    if not np.isfinite(array).all():
+        raise NumericalError(
+            "The result is not finite: the weights or the intensities are beyond what can be computed."
+        )
     return array
 
 

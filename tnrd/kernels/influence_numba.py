@@ -79,8 +79,8 @@ class _TableInfluence(torch.autograd.Function):
         height, width = gradient.shape[2:]
         to_z = torch.empty_like(rows)
         chunks = max(1, CHUNKS // n)
-        to_table = torch.zeros(n, chunks, *samples.shape)
-        to_factors = torch.zeros(n, chunks, 2, filters)
+        to_table = rows.new_zeros(n, chunks, *samples.shape)
+        to_factors = rows.new_zeros(n, chunks, 2, filters)
         incoming = _rows(gradient)
         _run(_backward, rows, incoming, samples, ctx.offset, slope, factor, to_z, to_table, to_factors)
         to_inner, to_outer = (to_factors.sum(1)[:, i].view(n, filters, 1, 1) for i in (0, 1))

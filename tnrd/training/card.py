@@ -6,18 +6,15 @@ import textwrap
 from collections.abc import Mapping
 
 from tnrd.model import TNRD
-
-TRAINING_DATA = """\
-BSDS500 (Arbelaez, Maire, Fowlkes & Malik, IEEE TPAMI 33(5), 2011), its train and test parts, 400 photographs; the data
-set is offered for research use, and none of its pictures is part of these weights or of this package."""
+from tnrd.training.recipe import Recipe
 
 
-def card(name: str, model: TNRD, recipe_text: str, sha256: str, scores: Mapping[float, float]) -> str:
+def card(model: TNRD, recipe: Recipe, recipe_text: str, sha256: str, scores: Mapping[float, float]) -> str:
     """A Markdown card.
 
     Args:
-        name: Name of the weights.
         model: The trained model.
+        recipe: How it was trained.
         recipe_text: The recipe, verbatim.
         sha256: Of the weights file.
         scores: Validation PSNR in dB per noise level on the 8-bit scale; may be empty.
@@ -35,7 +32,7 @@ def card(name: str, model: TNRD, recipe_text: str, sha256: str, scores: Mapping[
         f"per influence function; {count:,} parameters."
     )
     lines = [
-        f"# {name}",
+        f"# {recipe.name}",
         "",
         textwrap.fill(shape, 118),
         "",
@@ -43,7 +40,7 @@ def card(name: str, model: TNRD, recipe_text: str, sha256: str, scores: Mapping[
         "",
         "## Data",
         "",
-        TRAINING_DATA,
+        textwrap.fill(recipe.data or "Not stated in the recipe.", 118),
         "",
         "## Scores",
         "",
@@ -52,8 +49,9 @@ def card(name: str, model: TNRD, recipe_text: str, sha256: str, scores: Mapping[
         table,
         "## Limits",
         "",
-        "Trained for white Gaussian noise of standard deviation 0 to 75 (8-bit scale). Noise that is correlated (a",
-        "camera's JPEG), that depends on the signal (photon noise) or that is impulsive is not what it expects.",
+        f"Trained for white Gaussian noise of standard deviation {recipe.sigma[0]:g} to {recipe.sigma[1]:g} (8-bit",
+        "scale). Noise that is correlated (a camera's JPEG), that depends on the signal (photon noise) or that is",
+        "impulsive is not what it expects.",
         "",
         "## Recipe",
         "",

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow's modes
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
@@ -36,13 +37,15 @@ def load_images(folder: str | Path, channels: int = 1, scales: tuple[float, ...]
         Arrays (M, N) or (M, N, 3).
 
     Raises:
-        ValueError: The folder has no pictures.
+        ValueError: The folder has no pictures, or one of them is deeper than 8 bits.
     """
     from PIL import Image
 
     images = []
     for path in image_paths(folder):
         with Image.open(path) as opened:
+            if opened.mode not in EIGHT_BIT:
+                raise ValueError(f"{path} is not an 8-bit picture (mode {opened.mode}); convert it first.")
             picture = opened.convert("L" if channels == 1 else "RGB")
         for scale in scales:
             size = (round(picture.width * scale), round(picture.height * scale))

@@ -49,6 +49,10 @@ class Phase:
             raise ValueError(f"stages must be 'joint' or 'greedy', got {self.stages!r}.")
         if min(self.iterations, self.batch, self.crop) < 1:
             raise ValueError(f"iterations, batch and crop must be at least 1, got {self}.")
+        if min(self.learning_rate, self.final_learning_rate) <= 0 or self.warmup < 0:
+            raise ValueError(f"Learning rates must be positive and warmup at least 0, got {self}.")
+        if not 0 <= self.average < 1 or self.deep_supervision < 0:
+            raise ValueError(f"average must lie in [0, 1) and deep_supervision be at least 0, got {self}.")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Recipe:
         validate_every: Iterations between validations.
         checkpoint_every: Iterations between checkpoints.
         initial: Weights file to start from instead of the initialisation, empty for none.
+        data: What it is trained on and under which terms, a sentence for the card.
     """
 
     name: str
@@ -78,6 +83,18 @@ class Recipe:
     validate_every: int = 1000
     checkpoint_every: int = 500
     initial: str = ""
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.sigma) != 2 or not 0 <= self.sigma[0] <= self.sigma[1] <= 100:
+            raise ValueError(f"sigma must be an interval within [0, 100] on the 8-bit scale, got {self.sigma}.")
+        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise ValueError(f"scales must lie in (0, 1], got {self.scales}.")
+        if min(self.validate_every, self.checkpoint_every) < 1 or self.seed < 0:
+            raise ValueError(
+                f"validate_every and checkpoint_every must be at least 1 and seed at least 0, got "
+                f"{self.validate_every}, {self.checkpoint_every} and {self.seed}."
+            )
 
 
 def read_recipe(path: str | Path) -> Recipe:

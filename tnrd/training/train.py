@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import time
@@ -178,6 +179,7 @@ class Trainer:
     def save_checkpoint(self) -> None:
         """Write the whole state beside the target and rename it."""
         state = {
+            "recipe": dataclasses.asdict(self.recipe),
             "position": self.position,
             "iteration": self.iteration,
             "model": self.model.state_dict(),
@@ -190,11 +192,19 @@ class Trainer:
         temporary.replace(self.output / "checkpoint.pt")
 
     def resume(self) -> bool:
-        """Go on from the checkpoint in the output folder, if there is one."""
+        """Go on from the checkpoint in the output folder, if there is one.
+
+        Raises:
+            ValueError: It was written under another recipe.
+        """
         path = self.output / "checkpoint.pt"
         if not path.exists():
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
+        mine = dataclasses.asdict(self.recipe)
+        changed = [key for key, value in mine.items() if key != "data" and state["recipe"].get(key) != value]
+        if changed:
+            raise ValueError(f"{path} belongs to another recipe: {', '.join(changed)} differ.")
         self.position, self.iteration = state["position"], state["iteration"]
         self.last_scores = state["scores"]
         self.model.load_state_dict(state["model"])
