@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evaluate import machine
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -100,17 +98,6 @@ def table(rows: list[dict[str, Any]], sigmas: list[float]) -> str:
         seconds = float(np.median([row["seconds"] / row["megapixels"] for row in mine]))
         lines.append(f"| {method} | " + " | ".join(cells) + f" | {seconds:.3f} |")
     return "\n".join(lines) + "\n\nMean absolute error (bias), on the 8-bit scale."
-
-
-def machine() -> dict[str, Any]:
-    """What the times were measured on."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("numpy", "scikit-image")},
-    }
 
 
 if __name__ == "__main__":

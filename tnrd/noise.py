@@ -16,6 +16,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
+from tnrd.moments import dct_basis
+
 _BLOCK = 8
 # Below this many blocks the variance of a frequency is itself too uncertain; above it, only flat blocks are taken.
 _MIN_FLAT = 100
@@ -209,19 +211,12 @@ def _frequency_bases(shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArr
 
     High means (i + 1/2)/rows + (j + 1/2)/columns >= 5/4 for the frequency (i, j), for 8x8 the 21 with i + j >= 9.
     """
-    basis = np.kron(_dct(shape[0]), _dct(shape[1])).astype(np.float32)
+    basis = np.kron(dct_basis(shape[0]), dct_basis(shape[1])).astype(np.float32)
     i, j = np.indices(shape)
     high = ((i + 0.5) / shape[0] + (j + 0.5) / shape[1] >= 1.25).ravel()
     low = ~high
     low[0] = False
     return basis[low], basis[high]
-
-
-def _dct(size: int) -> NDArray[np.float64]:
-    k, x = np.indices((size, size))
-    matrix = np.sqrt(2.0 / size) * np.cos(np.pi * k * (2 * x + 1) / (2 * size))
-    matrix[0] = np.sqrt(1.0 / size)
-    return np.asarray(matrix)
 
 
 def _noise_variance(texture: NDArray[np.float32], squares: NDArray[np.float32]) -> float:
