@@ -310,6 +310,7 @@ def test_the_comparison_writes_a_table_and_every_estimate(
     folder.mkdir()
     for name, picture in {"b": data.camera()[::4, ::4], "a": data.coins()[:100, :120]}.items():
         Image.fromarray(np.ascontiguousarray(picture)).save(folder / f"{name}.png")
+    monkeypatch.syspath_prepend(root / "scripts")  # as when Python runs a script
     script = str(root / "scripts" / "compare_noise_estimators.py")
     options = ["--data", str(folder), "--sigma", "15", "50", "--color", "--json", str(report)]
     monkeypatch.setattr(sys, "argv", [script, *options])
