@@ -329,17 +329,16 @@ def test_version_and_models(cli: Cli) -> None:
     assert cli("--version") == (0, f"tnrd-denoise {tnrd.__version__}\n".encode(), "")
     run = cli("--list-models")
     assert run.status == 0
-    assert run.out.startswith(b"gray  ")
+    assert re.search(rb"^gray +\S", run.out, re.MULTILINE)
 
 
-def test_help_and_docstring_name_every_status(cli: Cli) -> None:
+def test_help_names_every_status(cli: Cli) -> None:
     run = cli("--help")
     assert run.status == 0
     assert f"default: {DEFAULT_MAX_PIXELS}" in run.out.decode()
     codes = (0, reporting.UNEXPECTED, reporting.USAGE, reporting.INPUT, reporting.OUTPUT, reporting.WEIGHTS, 130)
-    table = dict(re.findall(r"^\| (\d+) \| (.*) \|$", tnrd.cli.__doc__ or "", re.MULTILINE))
-    assert table == {code: text.strip() for code, text in re.findall(r"^  (\d+) +(.*)$", options.EPILOG, re.MULTILINE)}
-    assert [int(code) for code in table] == list(codes)
+    told = re.findall(r"^  (\d+) +\S", options.EPILOG, re.MULTILINE)
+    assert [int(code) for code in told] == list(codes)
     assert options.EPILOG in run.out.decode()
 
 
