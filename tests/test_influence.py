@@ -1,12 +1,8 @@
-"""Influence functions: the exact sum, its table and bound, the engines, and the dependence on the noise level."""
+"""Influence functions: the exact sum, its table and bound, and the dependence on the noise level."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,9 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tnrd.influence import RadialBasisInfluence, SigmaCurve, fit_influence
-from tnrd.kernels import influence_torch
-from tnrd.kernels.dispatch import ENGINES, resolve_engine, table_influence
-from tnrd.kernels.influence_torch import exact_influence, rbf_sum
+from tnrd.kernels.influence_torch import exact_influence, rbf_sum, table_influence
 
 FloatArray = NDArray[np.float64]
 
@@ -205,14 +199,10 @@ def test_gradients_of_the_module(exact: bool) -> None:
     assert torch.autograd.gradcheck(psi, (z, inner, outer, influence.weights))
 
 
-# --- the engines
+# --- the table
 
-SHAPES = [(1, 1, 1, 1), (1, 3, 2, 3), (3, 1, 5, 4), (2, 7, 63, 5), (1, 5, 127, 65), (17, 2, 3, 2)]
 FACTORS = {
     "number": lambda n, f, h, w: (),
-    "shared": lambda n, f, h, w: (1, 1, 1, 1),
-    "per filter": lambda n, f, h, w: (1, f, 1, 1),
-    "per image": lambda n, f, h, w: (n, 1, 1, 1),
     "per image and filter": lambda n, f, h, w: (n, f, 1, 1),
     "per pixel": lambda n, f, h, w: (n, 1, h, w),
     "all": lambda n, f, h, w: (n, f, h, w),
@@ -220,171 +210,50 @@ FACTORS = {
 ORIGIN, SPACING, SAMPLES = -3.1, 0.07, 89
 
 
-def problem(shape: tuple[int, int, int, int], factors: str, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-    """z, table, inner, outer and a gradient; no response lies near a knot, where the derivative jumps."""
+def problem(shape: tuple[int, int, int, int], factors: str) -> list[Tensor]:
+    """z, table, inner and outer; no response lies near a knot, where the derivative jumps."""
     rng = np.random.default_rng([*shape, len(factors)])
     position = rng.integers(-9, SAMPLES + 9, shape) + rng.uniform(0.1, 0.9, shape)
     inner, outer = (rng.uniform(0.5, 2, FACTORS[factors](*shape)) for _ in range(2))
     x = ORIGIN + SPACING * np.arange(SAMPLES)
     table = np.sin(rng.uniform(1, 3, (shape[1], 1)) * x + rng.uniform(0, 6, (shape[1], 1)))
-    arrays = [(ORIGIN + SPACING * position) / inner, table, inner, outer, rng.standard_normal(shape)]
-    return [torch.tensor(array, dtype=dtype) for array in arrays]
-
-
-def solve(engine: str, z: Tensor, table: Tensor, inner: Tensor, outer: Tensor, gradient: Tensor) -> list[Tensor]:
-    """psi and the gradients for z, table, inner and outer."""
-    leaves = [tensor.detach().requires_grad_() for tensor in (z, table, inner, outer)]
-    psi = table_influence(leaves[0], leaves[1], ORIGIN, SPACING, leaves[2], leaves[3], engine)
-    return [psi.detach(), *torch.autograd.grad(psi, leaves, gradient)]
-
-
-def assert_same(actual: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
-    for name, a, b in zip(("psi", "z", "table", "inner", "outer"), actual, expected, strict=True):
-        assert a.shape == b.shape, name
-        assert float((a - b).abs().max()) <= tolerance * max(float(b.abs().max()), 1e-3), name
+    return [torch.tensor(array) for array in ((ORIGIN + SPACING * position) / inner, table, inner, outer)]
 
 
 @pytest.mark.parametrize("factors", FACTORS)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_engines_agree_on_values_and_gradients(shape: tuple[int, int, int, int], factors: str) -> None:
-    arguments = problem(shape, factors)
-    assert_same(solve("numba", *arguments), solve("torch", *arguments), 1e-5)
-
-
-@pytest.mark.parametrize("factors", ["number", "per image and filter", "all"])
-def test_the_reference_engine_interpolates_like_numpy(factors: str) -> None:
-    z, table, inner, outer, _ = problem((2, 3, 9, 8), factors, torch.float64)
-    psi = influence_torch.table_influence(z, table, ORIGIN, SPACING, inner, outer).numpy()
+def test_the_table_is_interpolated_as_numpy_does(factors: str) -> None:
+    z, table, inner, outer = problem((2, 3, 9, 8), factors)
+    psi = table_influence(z, table, ORIGIN, SPACING, inner, outer).numpy()
     x = ORIGIN + SPACING * np.arange(SAMPLES)
     argument = (inner * z).numpy()
     expected = np.stack([np.interp(argument[:, f], x, table[f].numpy()) for f in range(3)], axis=1)
     np.testing.assert_allclose(psi, outer.numpy() * expected, rtol=1e-10, atol=1e-12)
 
 
-def test_gradients_of_the_reference_engine() -> None:
-    *leaves, _ = problem((2, 3, 2, 2), "per image and filter", torch.float64)
-    leaves = [leaf.requires_grad_() for leaf in leaves]
+@pytest.mark.parametrize("factors", FACTORS)
+def test_gradients_of_the_table(factors: str) -> None:
+    leaves = [leaf.requires_grad_() for leaf in problem((2, 3, 2, 2), factors)]
 
     def psi(z: Tensor, table: Tensor, inner: Tensor, outer: Tensor) -> Tensor:
-        return influence_torch.table_influence(z, table, ORIGIN, SPACING, inner, outer)
+        return table_influence(z, table, ORIGIN, SPACING, inner, outer)
 
     assert torch.autograd.gradcheck(psi, leaves)
 
 
-@pytest.mark.parametrize("engine", ["torch", "numba"])
-@pytest.mark.parametrize("factors", ["per image and filter", "per pixel"])
-def test_memory_layout_does_not_matter(engine: str, factors: str) -> None:
-    z, table, inner, outer, gradient = problem((2, 5, 11, 6), factors)
-    expected = solve(engine, z, table, inner, outer, gradient)
-
-    def among_nan(tensor: Tensor) -> Tensor:
-        buffer = torch.full((2, 7, 15, 10), torch.nan)
-        buffer[:, 1:6, 2:13, 3:9] = tensor
-        return buffer[:, 1:6, 2:13, 3:9]
-
-    def transposed(tensor: Tensor) -> Tensor:
-        return tensor.transpose(2, 3).contiguous().transpose(2, 3)
-
-    def channels_last(tensor: Tensor) -> Tensor:
-        return tensor.contiguous(memory_format=torch.channels_last)
-
-    poisoned_table = torch.full((7, SAMPLES + 4), torch.nan)
-    poisoned_table[1:6, 2:-2] = table
-    for layout in (among_nan, transposed, channels_last):
-        moved = solve(engine, layout(z), poisoned_table[1:6, 2:-2], inner, outer, layout(gradient))
-        assert_same(moved, expected, 1e-6)
-
-
-@pytest.mark.parametrize("factors", ["per image and filter", "all"])
-def test_same_bytes_from_run_to_run_and_for_any_number_of_threads(factors: str) -> None:
-    import numba
-
-    arguments = problem((2, 7, 63, 65), factors)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        once, again = solve("numba", *arguments), solve("numba", *arguments)
-        torch.set_num_threads(min(4, numba.config.NUMBA_NUM_THREADS))
-        threaded = solve("numba", *arguments)
-    finally:
-        torch.set_num_threads(before)
-    for a, b, c in zip(once, again, threaded, strict=True):
-        assert a.numpy().tobytes() == b.numpy().tobytes()
-        assert a.numpy().tobytes() == c.numpy().tobytes()
-
-
-NOT_FINITE = """
-import torch
-from tnrd.kernels.dispatch import table_influence
-
-z, table = torch.zeros(1, 5, 40, 40), torch.arange(50.0).expand(5, 50).clone()
-z[0, :, 17, 3] = torch.tensor([torch.nan, torch.inf, -torch.inf, 3e38, -3e38])
-z.requires_grad_(), table.requires_grad_()
-one = torch.ones(1, 1, 1, 1)
-psi = table_influence(z, table, -24.5, 1.0, one, one, engine)
-at = psi[0, :, 17, 3].tolist()
-assert at[0] != at[0], f"psi(nan) = {at[0]}"
-assert at[1:] == [49.0, 0.0, 49.0, 0.0], at
-rest = psi.detach().clone()
-rest[0, :, 17, 3] = 24.5
-assert bool((rest == 24.5).all())
-psi.sum().backward()
-assert bool(torch.isfinite(table.grad[1:]).all())
-"""
-
-
 def test_responses_that_are_not_finite_stay_where_they_are() -> None:
-    exec(NOT_FINITE, {"engine": "torch"})
-
-
-def test_responses_that_are_not_finite_stay_where_they_are_in_compiled_code() -> None:
-    """In a process of its own: an index computed from NaN would read or write memory that is not the table's."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    code = "engine = 'numba'" + NOT_FINITE
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=environment)
-    assert run.returncode == 0, f"exit status {run.returncode}\n{run.stderr[-1500:]}"
-
-
-def test_compiled_code_is_used_where_its_cache_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package folder and a home that cannot be written, as in many a container: a slower start, not an error."""
-    from numba.core import caching
-
-    from tnrd.kernels import influence_numba
-
-    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    spec = importlib.util.spec_from_file_location("influence_numba_without_cache", influence_numba.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)  # decorating a function is what looks for a cache
-    assert callable(module.table_influence)
-
-
-def test_engines_are_resolved_without_silent_fallback() -> None:
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert resolve_engine("auto", cpu) == "numba"
-    assert resolve_engine("auto", cpu, torch.float64) == "torch"
-    assert resolve_engine("auto", cuda) == "torch"
-    assert resolve_engine("torch", cpu) == "torch"
-    with pytest.raises(ValueError, match=r"'numba' computes float32 on the CPU, got torch.float32 on cuda; 'torch'"):
-        resolve_engine("numba", cuda)
-    with pytest.raises(ValueError, match=r"engine must be one of auto, torch, numba, got 'cupy'\."):
-        resolve_engine("cupy", cpu)
-    assert ENGINES == ("auto", "torch", "numba")
-
-
-def test_numba_refuses_float64() -> None:
-    z, table, inner, outer, _ = problem((1, 2, 3, 3), "shared", torch.float64)
-    with pytest.raises(ValueError, match=r"Engine 'numba' computes float32 on the CPU, got torch.float64 on cpu"):
-        table_influence(z, table, ORIGIN, SPACING, inner, outer, "numba")
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("factors", FACTORS)
-def test_cuda_agrees_with_the_cpu(factors: str) -> None:
-    arguments = problem((2, 7, 63, 5), factors)
-    on_gpu = [tensor.cpu() for tensor in solve("auto", *(argument.cuda() for argument in arguments))]
-    assert_same(on_gpu, solve("torch", *arguments), 1e-5)
+    z, table = torch.zeros(1, 5, 40, 40), torch.arange(50.0).expand(5, 50).clone()
+    z[0, :, 17, 3] = torch.tensor([torch.nan, torch.inf, -torch.inf, 3e38, -3e38])
+    z.requires_grad_(), table.requires_grad_()
+    psi = table_influence(z, table, -24.5, 1.0, ONE, ONE)
+    at = psi[0, :, 17, 3].tolist()
+    assert math.isnan(at[0])
+    assert at[1:] == [49.0, 0.0, 49.0, 0.0]
+    rest = psi.detach().clone()
+    rest[0, :, 17, 3] = 24.5
+    assert bool((rest == 24.5).all())
+    psi.sum().backward()
+    assert table.grad is not None
+    assert bool(torch.isfinite(table.grad[1:]).all())
 
 
 # --- dependence on the noise level

@@ -32,7 +32,7 @@ from tnrd.baselines.perona_malik import (
     perona_malik,
     smooth,
 )
-from tnrd.stage import diffusion_force
+from tnrd.kernels.step_torch import diffusion_force
 
 FORMS = [(coupled, conductance) for coupled in (True, False) for conductance in CONDUCTANCES]
 every_form = pytest.mark.parametrize(("coupled", "conductance"), FORMS)

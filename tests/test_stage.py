@@ -12,7 +12,8 @@ from torch import Tensor
 from tnrd.filters import Components, FilterBank
 from tnrd.influence import RadialBasisInfluence
 from tnrd.kernels.correlate_torch import correlate
-from tnrd.stage import DiffusionStage, diffusion_force, initial_influence, lift_bank
+from tnrd.kernels.step_torch import diffusion_force
+from tnrd.stage import DiffusionStage, initial_influence, lift_bank
 
 LAYOUTS = [Components(), Components(channels=3), Components(grid=2, companions=2)]
 

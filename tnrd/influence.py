@@ -22,8 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tnrd.kernels.dispatch import table_influence
-from tnrd.kernels.influence_torch import exact_influence, rbf_sum
+from tnrd.kernels.influence_torch import exact_influence, rbf_sum, table_influence
 
 SIGMA_FLOOR = 1e-4  # responses are divided by at least this; 0.03 on the 8-bit scale, far under its rounding
 SIGMA_KNEE = 5 / 255  # below this noise level the curves flatten, above it they run in log(sigma)
@@ -75,21 +74,20 @@ class RadialBasisInfluence(nn.Module):
         self.origin, self.spacing = origin, spacing
         self.exact = False  # set it to compute the sum instead of reading the table, for checks of gradients
 
-    def forward(self, z: Tensor, inner: Tensor, outer: Tensor, engine: str = "auto") -> Tensor:
+    def forward(self, z: Tensor, inner: Tensor, outer: Tensor) -> Tensor:
         """outer * psi(inner * z), from the table, or by the exact sum if ``self.exact`` is set.
 
         Args:
             z: (N, F, H, W) responses.
             inner: c(sigma)/sigma, broadcastable to ``z``.
             outer: sigma b(sigma), broadcastable to ``z``.
-            engine: See :mod:`tnrd.kernels.dispatch`; the exact sum is computed by torch.
 
         Returns:
             The shape of ``z``.
         """
         if self.exact:
             return outer * exact_influence(inner * z, self.weights, self.nodes, self.width)
-        return table_influence(z, self.table(), self.origin, self.spacing, inner, outer, engine)
+        return table_influence(z, self.table(), self.origin, self.spacing, inner, outer)
 
     def table(self) -> Tensor:
         """Samples of psi, (F, L), from ``origin`` at distance ``spacing``; linear interpolation errs by

@@ -244,11 +244,9 @@ class TNRD(nn.Module):
     def to_grid(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Image and noise level on the computational grid, extended by mirroring to whole cells."""
         g = self.config.grid
-        if x.device.type == "cpu" and x.dtype == torch.float32:
-            x = x.contiguous(memory_format=torch.channels_last)
         if g == 1:
             return x, level
-        x = functional.pixel_unshuffle(_whole_cells(x, g), g).contiguous(memory_format=torch.channels_last)
+        x = functional.pixel_unshuffle(_whole_cells(x, g), g)
         if level.shape[2:] != (1, 1):
             power = functional.avg_pool2d(_whole_cells(level, g) ** 2, g)
             level = torch.where(power > 0, power, 1.0).sqrt() * (power > 0)  # the root has no slope at 0

@@ -17,23 +17,10 @@ from torch import Tensor, nn
 
 from tnrd.filters import Components, FilterBank
 from tnrd.influence import SIGMA_FLOOR, RadialBasisInfluence, SigmaCurve
-from tnrd.kernels.correlate_torch import correlate, correlate_adjoint
+from tnrd.kernels.correlate_torch import correlate
+from tnrd.kernels.dispatch import diffusion_step
+from tnrd.kernels.step_torch import diffusion_force
 from tnrd.reaction import denoising_energy, denoising_gradient
-
-
-def diffusion_force(u: Tensor, kernels: Tensor, influence: Callable[[Tensor], Tensor]) -> Tensor:
-    """K^T psi(K u), what a step of diffusion takes away from the image.
-
-    Args:
-        u: (N, C, H, W) state; mirrored boundary.
-        kernels: (F, C, k, k).
-        influence: Maps responses (N, F, H, W) to the same shape. It may look at one response at a time (TNRD) or at
-            all of them (the |grad u| of Perona-Malik).
-
-    Returns:
-        The shape of ``u``.
-    """
-    return correlate_adjoint(influence(correlate(u, kernels)), kernels)
 
 
 class DiffusionStage(nn.Module):
@@ -62,19 +49,18 @@ class DiffusionStage(nn.Module):
             u: (N, C, H, W) state, the observed components first.
             f: (N, observed, H, W) noisy image.
             sigma: (N, 1, 1, 1) or (N, 1, H, W) noise level, on the [0, 1] scale.
-            engine: See :mod:`tnrd.kernels.dispatch`.
+            engine: See :mod:`tnrd.kernels.dispatch`; a step with ``influence.exact`` is computed by torch.
 
         Returns:
             The shape of ``u``.
         """
-        inner, outer = self._scales(sigma)
-        force = diffusion_force(u, self.filters(), lambda z: self.influence(z, inner, outer, engine))
+        psi, (inner, outer) = self.influence, self._scales(sigma)
+        if not psi.exact:
+            kernels, table, reaction = self.filters(), psi.table(), self.reaction(sigma)
+            return diffusion_step(u, f, kernels, table, psi.origin, psi.spacing, inner, outer, reaction, engine)
         observed = f.shape[1]
-        reaction = denoising_gradient(u[:, :observed], f, self.reaction(sigma))
-        if observed == u.shape[1]:
-            return u - force - reaction
-        step = force.clone(memory_format=torch.preserve_format)
-        step[:, :observed] += reaction
+        step = diffusion_force(u, self.filters(), lambda z: psi(z, inner, outer))
+        step[:, :observed] += denoising_gradient(u[:, :observed], f, self.reaction(sigma))
         return u - step
 
     @torch.no_grad()

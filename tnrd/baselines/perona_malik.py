@@ -39,7 +39,7 @@ from torch.nn import functional
 
 from tnrd.kernels.correlate_torch import correlate, pad_mirrored
 from tnrd.noise import estimate_sigma
-from tnrd.stage import diffusion_force
+from tnrd.kernels.step_torch import diffusion_force
 
 STEP_BOUND = 0.25
 # Half the bound overshoots no mode of the linear scheme, 1 - 8 tau >= 0: the finest checkerboard fades, too.
@@ -87,7 +87,7 @@ class EdgeStopping:
         _check_presmooth(self.presmooth)
 
     def influence(self, u: Tensor) -> Callable[[Tensor], Tensor]:
-        """psi for :func:`tnrd.stage.diffusion_force` at the state ``u``, (N, C, H, W)."""
+        """psi for :func:`tnrd.kernels.step_torch.diffusion_force` at the state ``u``, (N, C, H, W)."""
 
         def psi(z: Tensor) -> Tensor:
             seen = z if self.presmooth == 0 else differences(smooth(u, self.presmooth))

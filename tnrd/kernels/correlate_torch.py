@@ -28,7 +28,7 @@ def correlate(u: Tensor, kernels: Tensor) -> Tensor:
     Raises:
         ValueError: The shapes do not fit.
     """
-    _check(u, kernels, axis=1)
+    check_shapes(u, kernels, axis=1)
     return functional.conv2d(pad_mirrored(u, kernels.shape[-1] // 2), kernels)
 
 
@@ -45,7 +45,7 @@ def correlate_adjoint(v: Tensor, kernels: Tensor) -> Tensor:
     Raises:
         ValueError: The shapes do not fit.
     """
-    _check(v, kernels, axis=0)
+    check_shapes(v, kernels, axis=0)
     return fold_mirrored(functional.conv_transpose2d(v, kernels), kernels.shape[-1] // 2)
 
 
@@ -122,7 +122,8 @@ def _fold(v: Tensor, margin: int, axis: int) -> Tensor:
     return u.index_add_(axis, torch.tensor(right, device=v.device), v.narrow(axis, margin + length, margin))
 
 
-def _check(tensor: Tensor, kernels: Tensor, axis: int) -> None:
+def check_shapes(tensor: Tensor, kernels: Tensor, axis: int) -> None:
+    """Raise ValueError unless kernels (F, C, k, k) can act on a tensor (N, C, H, W), axis 1, or (N, F, H, W), axis 0."""
     if kernels.ndim != 4 or kernels.shape[-1] != kernels.shape[-2] or kernels.shape[-1] % 2 == 0:
         raise ValueError(f"kernels must have shape (F, C, k, k) with k odd, got {tuple(kernels.shape)}.")
     if tensor.ndim != 4 or tensor.shape[1] != kernels.shape[axis]:

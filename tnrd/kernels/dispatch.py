@@ -1,4 +1,4 @@
-"""Which engine computes an operation.
+"""Which engine computes the diffusion step.
 
 ``torch`` is the reference and runs anywhere; ``numba`` is compiled for the CPU. ``auto`` takes the fastest engine that
 can do the tensor at hand; an engine asked for by name never gives way to another silently.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tnrd.kernels import influence_torch
+from tnrd.kernels import step_torch
 
 ENGINES = ("auto", "torch", "numba")
 
@@ -38,21 +38,37 @@ def resolve_engine(engine: str, device: torch.device, dtype: torch.dtype = torch
     return engine
 
 
-def table_influence(
-    z: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor, outer: Tensor, engine: str = "auto"
+def diffusion_step(
+    u: Tensor,
+    f: Tensor,
+    kernels: Tensor,
+    table: Tensor,
+    origin: float,
+    spacing: float,
+    inner: Tensor,
+    outer: Tensor,
+    reaction: Tensor,
+    engine: str = "auto",
 ) -> Tensor:
-    """outer * T(inner * z) by the chosen engine; arguments as in :mod:`tnrd.kernels.influence_torch`.
+    """The step by the chosen engine; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`.
 
-    Factors that vary from pixel to pixel, (N, F, H, W), are applied outside the compiled loop.
+    Raises:
+        ValueError: The engine is unknown or cannot do this, or the shapes do not fit.
     """
-    if resolve_engine(engine, z.device, z.dtype) == "torch":
-        return influence_torch.table_influence(z, table, origin, spacing, inner, outer)
-    from tnrd.kernels import influence_numba
+    step_torch.check_step(u, f, kernels, table, inner, outer, reaction)
+    chosen = resolve_engine(engine, u.device, u.dtype)
+    scales = [scale.expand(len(u), -1, -1, -1) for scale in (inner, outer, reaction)]
+    if chosen != "torch" and _wants_gradient_of_a_map(scales, u, f, kernels, table):
+        if engine != "auto":
+            raise ValueError(f"Engine {engine!r} has no gradients under a noise map; 'torch' has.")
+        chosen = "torch"
+    if chosen == "torch":
+        return step_torch.diffusion_step(u, f, kernels, table, origin, spacing, *scales)
+    from tnrd.kernels.step_numba import diffusion_step as compiled
 
-    per_image = (z.shape[0], z.shape[1], 1, 1)
-    if inner.shape[2:] == (1, 1) and outer.shape[2:] == (1, 1):
-        return influence_numba.table_influence(
-            z, table, origin, spacing, inner.expand(per_image), outer.expand(per_image)
-        )
-    ones = z.new_ones(per_image)
-    return outer * influence_numba.table_influence(inner * z, table, origin, spacing, ones, ones)
+    return compiled(u, f, kernels, table, origin, spacing, *scales)
+
+
+def _wants_gradient_of_a_map(scales: list[Tensor], *others: Tensor) -> bool:
+    per_pixel = any(scale.shape[2:] != (1, 1) for scale in scales)
+    return per_pixel and torch.is_grad_enabled() and any(t.requires_grad for t in (*scales, *others))

@@ -1,0 +1,74 @@
+"""The compiled engines as operators of torch, so that autograd, torch.compile and its tracing see through them.
+
+Each engine is a pair of plain functions: the step, and the gradients for its arguments. Both become operators
+``tnrd::diffusion_step_ENGINE`` and ``tnrd::diffusion_step_ENGINE_backward``, pure functions of their arguments; the
+gradient is not differentiable a second time (the torch engine is).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Step = Callable[..., Tensor]
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+TENSORS = (0, 1, 2, 3, 6, 7, 8)  # positions of the tensors among the arguments of a step
+
+
+def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor, ...]]) -> Step:
+    """Make an operator of an engine's step; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`.
+
+    Args:
+        engine: Its name.
+        step: Computes the result.
+        step_backward: Takes the gradient for the result, then the arguments of the step; returns the gradients for its
+            seven tensors in their order.
+
+    Returns:
+        The operator, to be called like ``step``.
+    """
+
+    def forward(
+        u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor,
+        outer: Tensor, reaction: Tensor,
+    ) -> Tensor:  # fmt: skip
+        return step(u, f, kernels, table, origin, spacing, inner, outer, reaction)
+
+    def backward(
+        gradient: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float,
+        inner: Tensor, outer: Tensor, reaction: Tensor,
+    ) -> Gradients:  # fmt: skip
+        return step_backward(gradient, u, f, kernels, table, origin, spacing, inner, outer, reaction)  # type: ignore[return-value]
+
+    # The operators' schemas are read from the annotations, which have to be types here, not strings.
+    forward.__annotations__ = {**dict.fromkeys(_NAMES, Tensor), "origin": float, "spacing": float, "return": Tensor}
+    backward.__annotations__ = {"gradient": Tensor, **forward.__annotations__, "return": Gradients}
+    name = f"tnrd::diffusion_step_{engine}"
+    operator = torch.library.custom_op(name, forward, mutates_args=())
+    gradient_operator = torch.library.custom_op(f"{name}_backward", backward, mutates_args=())
+
+    @operator.register_fake
+    def _(u: Tensor, *_: Any) -> Tensor:
+        return u.new_empty(u.shape)
+
+    @gradient_operator.register_fake
+    def _(gradient: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+        return tuple(arguments[i].new_empty(arguments[i].shape) for i in TENSORS)
+
+    def remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*(inputs[i] for i in TENSORS))
+        ctx.grid = inputs[4], inputs[5]
+
+    def gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        u, f, kernels, table, *scales = ctx.saved_tensors
+        found = gradient_operator(gradient, u, f, kernels, table, *ctx.grid, *scales)
+        return (*found[:4], None, None, *found[4:])
+
+    operator.register_autograd(gradients, setup_context=remember)
+    return operator
+
+
+_NAMES = ("u", "f", "kernels", "table", "origin", "spacing", "inner", "outer", "reaction")

@@ -1,0 +1,255 @@
+"""Vector instructions for the compiled CPU engine: three register-blocked inner loops, written in LLVM's vectors.
+
+Numba vectorises plain loops, but keeps no block of accumulators in registers over a loop; these intrinsics do. A vector
+has :data:`LANES` float32, as many as fit a register of this machine; LLVM turns it into the instructions that there are.
+Memory is given by addresses in bytes, which need not be aligned. Nothing here checks a bound: the callers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic
+
+FLOAT, INT32, INT64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+
+
+def _lanes_and_registers() -> tuple[int, int]:
+    """float32 per vector register, and how many such registers there are."""
+    features = (config.CPU_FEATURES or get_host_cpu_features()).split(",")  # those that Numba compiles for
+    if "+avx512f" in features:
+        return 16, 32
+    if "+avx" in features:
+        return 8, 16
+    return 4, 32 if binding.get_process_triple().startswith(("aarch64", "arm64")) else 16
+
+
+LANES, REGISTERS = _lanes_and_registers()
+# Sides of the blocks of inner products: all accumulators, one column of factors and one more fit the registers.
+LEFT, RIGHT = (4, (5, 6)) if REGISTERS == 32 else (3, (3, 4))
+VECTOR = ir.VectorType(FLOAT, LANES)
+INDEX = ir.VectorType(INT32, LANES)
+PAIRS = ir.VectorType(INT64, LANES)
+
+
+def vectors_beside(outputs: int) -> int:
+    """How many vectors :func:`multiply_block` can take beside each other with all its accumulators in registers."""
+    return max(1, min(4, (REGISTERS - 1) // (outputs + 1)))
+
+
+def multiply_block(outputs: int, vectors: int) -> Callable[..., Any]:
+    """An intrinsic that accumulates ``outputs`` x ``vectors`` registers over a list of taps.
+
+        d[i, x] = sum_t a[t, i] s[o[t] + x],      i < outputs,  x < vectors * LANES.
+
+    Its arguments are addresses and counts, all int64: s, the byte offsets o, a (contiguous, (taps, outputs)), the number
+    of taps, d, and the distance of d's rows in bytes. The sum runs over t in order, by fused multiply-add where the processor has it.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def multiply(typingctx, source, offsets, factors, taps, target, pitch):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            source, offsets, factors, taps, target, pitch = arguments
+            zeros = [[_zeros(VECTOR)] * vectors for _ in range(outputs)]
+
+            def body(t, sums):  # type: ignore[no-untyped-def]
+                start = builder.add(source, builder.load(_pointer(builder, offsets, t, 8, INT64)))
+                x = [_load(builder, start, j) for j in range(vectors)]
+                row = builder.add(factors, builder.mul(t, INT64(4 * outputs)))
+                for i in range(outputs):
+                    a = _splat(builder, builder.load(_pointer(builder, row, INT64(i), 4, FLOAT)))
+                    sums[i] = [_fma(builder, a, x[j], sums[i][j]) for j in range(vectors)]
+                return sums
+
+            sums = _accumulate(builder, taps, zeros, body)
+            for i in range(outputs):
+                row = builder.add(target, builder.mul(pitch, INT64(i)))
+                for j in range(vectors):
+                    _store(builder, sums[i][j], row, j)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 6), codegen
+
+    return multiply  # type: ignore[no-any-return]
+
+
+def dot_block(left: int, right: int) -> Callable[..., Any]:
+    """An intrinsic that accumulates ``left`` x ``right`` inner products over a row.
+
+        d[i, j] += sum_x p[i, x] q[o[j] + x],      i < left,  j < right,  x < vectors * LANES.
+
+    Its arguments, int64: p, the distance of p's rows in bytes, q, the address of the byte offsets o, the number of rows
+    of pixels, the distances in bytes of p and q from one row of pixels to the next, the number of vectors in a row, d
+    (float64) and the distance of d's rows in bytes.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def dot(typingctx, p, p_pitch, q, offsets, rows, p_row, q_row, vectors, target, pitch):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+            p, p_pitch, q, offsets, rows, p_row, q_row, vectors, target, pitch = arguments
+            zeros = [[_zeros(VECTOR)] * right for _ in range(left)]
+            shifts = [builder.load(_pointer(builder, offsets, INT64(j), 8, INT64)) for j in range(right)]
+            p_rows = [builder.add(p, builder.mul(p_pitch, INT64(i))) for i in range(left)]
+            q_rows = [builder.add(q, shift) for shift in shifts]
+
+            def along_rows(y, sums):  # type: ignore[no-untyped-def]
+                p_shift, q_shift = builder.mul(y, p_row), builder.mul(y, q_row)
+
+                def along_columns(x, sums):  # type: ignore[no-untyped-def]
+                    byte = builder.mul(x, INT64(4 * LANES))
+                    p_byte, q_byte = builder.add(byte, p_shift), builder.add(byte, q_shift)
+                    a = [_load(builder, builder.add(row, p_byte), 0) for row in p_rows]
+                    for j in range(right):
+                        b = _load(builder, builder.add(q_rows[j], q_byte), 0)
+                        for i in range(left):
+                            sums[i][j] = _fma(builder, a[i], b, sums[i][j])
+                    return sums
+
+                return _accumulate(builder, vectors, sums, along_columns)
+
+            sums = _accumulate(builder, rows, zeros, along_rows)
+            add = _function(builder, f"llvm.vector.reduce.fadd.v{LANES}f32", FLOAT, [FLOAT, VECTOR])
+            for i in range(left):
+                row = builder.add(target, builder.mul(pitch, INT64(i)))
+                for j in range(right):
+                    total = builder.call(add, [FLOAT(0.0), sums[i][j]], fastmath=["reassoc"])
+                    cell = _pointer(builder, row, INT64(j), 8, ir.DoubleType())
+                    builder.store(builder.fadd(builder.load(cell), builder.fpext(total, ir.DoubleType())), cell)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 10), codegen
+
+    return dot  # type: ignore[no-any-return]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def influence_block(typingctx, z, table, slope, offset, last, factor):  # type: ignore[no-untyped-def]
+    """z <- factor T(slope z + offset) on one vector in memory, in place.
+
+    T is linear between its samples and constant beyond them; ``table`` holds, for each of them, T and the rise to the
+    next as two float32 in one word, so that one load fetches both. A NaN stays one, and reads nothing out of bounds.
+    """
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        z, table, slope, offset, last, factor = arguments
+        _, _, t, left, rise = _look_up(builder, _load(builder, z, 0), table, slope, offset, last)
+        value = _fma(builder, t, rise, left)
+        _store(builder, builder.fmul(value, _splat(builder, factor)), z, 0)
+        return context.get_dummy_value()
+
+    numbers = [types.float32] * 4
+    return types.void(types.int64, types.int64, *numbers), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor, index, trace, pitch):  # type: ignore[no-untyped-def]
+    """What the backward pass needs of one vector of responses z and of w = K g; position = slope z + offset.
+
+    In place: z <- factor T, w <- factor slope T' w, with T' the rise to the next sample, 0 where the position is clamped.
+    ``index`` receives the number of the sample (int32), and four rows of floats at ``trace``, ``pitch`` bytes apart,
+    w (1 - t), w t, w T and w T' z.
+    """
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        z_address, w_address, table, slope, offset, last, factor, index, trace, pitch = arguments
+        z, w = _load(builder, z_address, 0), _load(builder, w_address, 0)
+        inside, i, t, left, rise = _look_up(builder, z, table, slope, offset, last)
+        value = _fma(builder, t, rise, left)
+        growth = builder.fmul(w, builder.select(inside, rise, _zeros(VECTOR)))
+        above = builder.fmul(w, t)
+        rows = [builder.fsub(w, above), above, builder.fmul(w, value), builder.fmul(growth, z)]
+        scale = _splat(builder, factor)
+        _store(builder, builder.fmul(value, scale), z_address, 0)
+        _store(builder, builder.fmul(builder.fmul(growth, scale), _splat(builder, slope)), w_address, 0)
+        builder.store(i, builder.inttoptr(index, INDEX.as_pointer()), align=4)
+        for number, row in enumerate(rows):
+            _store(builder, row, builder.add(trace, builder.mul(pitch, INT64(number))), 0)
+        return context.get_dummy_value()
+
+    numbers = [types.float32] * 4
+    return types.void(*[types.int64] * 3, *numbers, *[types.int64] * 3), codegen
+
+
+def _look_up(builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: Any) -> tuple[Any, Any, Any, Any, Any]:
+    """Whether the position is inside the table, its sample, the remainder, and T and its rise there."""
+    raw = _fma(builder, z, _splat(builder, slope), _splat(builder, offset))
+    top = _splat(builder, last)
+    # Unordered comparisons: a NaN passes as itself, and only the index below must not see it.
+    low = builder.select(builder.fcmp_unordered(">", raw, _zeros(VECTOR)), raw, _zeros(VECTOR))
+    position = builder.select(builder.fcmp_unordered("<", low, top), low, top)
+    inside = builder.fcmp_unordered("==", position, raw)
+    finite = builder.select(builder.fcmp_ordered("ord", position, position), position, _zeros(VECTOR))
+    whole = builder.fptosi(finite, INDEX)
+    highest = builder.sub(builder.fptosi(top, INDEX), ir.Constant(INDEX, [1] * LANES))
+    i = builder.select(builder.icmp_signed("<", whole, highest), whole, highest)
+    t = builder.fsub(position, builder.sitofp(i, VECTOR))
+    # One 64-bit load a lane is faster than the gather instructions of current processors.
+    words = ir.Constant(PAIRS, ir.Undefined)
+    for lane in range(LANES):
+        number = builder.zext(builder.extract_element(i, INT32(lane)), INT64)
+        words = builder.insert_element(words, builder.load(_pointer(builder, table, number, 8, INT64)), INT32(lane))
+    both_type = ir.VectorType(FLOAT, 2 * LANES)
+    both, undefined = builder.bitcast(words, both_type), ir.Constant(both_type, ir.Undefined)
+    left, rise = (
+        builder.shuffle_vector(both, undefined, ir.Constant(INDEX, list(range(start, 2 * LANES, 2))))
+        for start in (0, 1)
+    )
+    return inside, i, t, left, rise
+
+
+def _accumulate(builder: Any, count: Any, initial: list[list[Any]], body: Callable[..., Any]) -> list[list[Any]]:
+    """A loop of ``count`` >= 0 turns over a table of values that stay in registers."""
+    before = builder.block
+    head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    t = builder.phi(INT64)
+    t.add_incoming(INT64(0), before)
+    values = [[builder.phi(value.type) for value in row] for row in initial]
+    for row, starts in zip(values, initial, strict=True):
+        for phi, start in zip(row, starts, strict=True):
+            phi.add_incoming(start, before)
+    builder.cbranch(builder.icmp_signed("<", t, count), inside, after)
+    builder.position_at_end(inside)
+    results = body(t, [list(row) for row in values])
+    t.add_incoming(builder.add(t, INT64(1)), builder.block)
+    for row, news in zip(values, results, strict=True):
+        for phi, new in zip(row, news, strict=True):
+            phi.add_incoming(new, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return values
+
+
+def _pointer(builder: Any, address: Any, number: Any, size: int, kind: Any) -> Any:
+    return builder.inttoptr(builder.add(address, builder.mul(number, INT64(size))), kind.as_pointer())
+
+
+def _load(builder: Any, address: Any, number: int) -> Any:
+    return builder.load(_pointer(builder, address, INT64(number), 4 * LANES, VECTOR), align=4)
+
+
+def _store(builder: Any, value: Any, address: Any, number: int) -> None:
+    builder.store(value, _pointer(builder, address, INT64(number), 4 * LANES, VECTOR), align=4)
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, INT32(0))
+    return builder.shuffle_vector(first, ir.Constant(VECTOR, ir.Undefined), _zeros(INDEX))
+
+
+def _zeros(kind: Any) -> Any:
+    return ir.Constant(kind, [0 if kind.element == INT32 else 0.0] * LANES)
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    return builder.call(_function(builder, f"llvm.fmuladd.v{LANES}f32", VECTOR, [VECTOR] * 3), [a, b, c])
+
+
+def _function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)

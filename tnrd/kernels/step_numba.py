@@ -1,0 +1,237 @@
+"""The diffusion step on the CPU, forward and backward, fused and compiled; parity with :mod:`tnrd.kernels.step_torch`.
+
+The backward pass recomputes the responses instead of keeping them: a step's memory is its input and output. With
+s(z) = outer T(inner z), g the gradient for the result and everything taken at the step's input,
+
+    du = g - lambda g - K^T (s'(K u) K g),        dq = -sum_x [ s(K u) g(x + .) + s'(K u) (K g) u(x + .) ].
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numba.core import event
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from tnrd.kernels import step_loops
+from tnrd.kernels.operators import register
+from tnrd.kernels.simd import LANES, LEFT, RIGHT, vectors_beside
+
+# Of Numba's thread pools, the one that is always there ends the process when two threads of Python enter it at once.
+POOL = threading.Lock()
+CACHE = 2**17  # floats that a core's cache is trusted to hold
+GROUP = 4  # rows that the forward pass advances at a time
+BACKWARD_GROUP = (
+    64  # vectors of one response that the backward pass advances at a time, in rows of as many as there are
+)
+JOB = 8192  # pixels of a job of the backward pass, so that sums over jobs do not depend on the number of threads
+MOST_JOBS = 64
+BLOCKS = range(3, 9)
+
+_workspace = np.empty((0, 0), np.float32)
+_log = logging.getLogger(__name__)
+
+
+class _Announcement(event.Listener):  # type: ignore[misc]
+    """Says that the next seconds go into compiling: the first call after installing would seem to hang."""
+
+    def on_start(self, event: Any) -> None:
+        if event.data["dispatcher"] in (step_loops.forward, step_loops.backward):
+            _log.warning("Compiling the diffusion step for this processor; this is kept, and happens once.")
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+event.register("numba:compile", _Announcement())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the loops cut up a picture of one shape; sizes in floats, offsets in bytes."""
+
+    parts: NDArray[np.int64]
+    jobs: NDArray[np.int64]
+    group: int
+    planes: int
+    pitch: int
+    offsets: NDArray[np.int64]
+    rows_of: NDArray[np.int64]
+    workspace: int
+
+
+@lru_cache(maxsize=64)
+def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, threads: int) -> Plan:
+    """Strips as wide as the cache allows, bands for all threads, and the memory for one thread."""
+    n, channels, height, width = shape
+    r = size // 2
+    planes = max(_padded(filters, _block(filters)), _padded(filters, LEFT))
+    sums = _padded(channels * size, _block(channels * size))
+
+    def group_of(pitch: int) -> int:
+        vectors = max(1, pitch // LANES - 1)
+        return min(height + 2 * r, max(GROUP, BACKWARD_GROUP // vectors)) if backward else GROUP
+
+    def memory(pitch: int) -> int:
+        rows = group_of(pitch) + 2 * r
+        tiles = (2 if backward else 1) * rows * channels * (pitch + 2 * r)
+        responses = (rows + (group_of(pitch) if backward else 0)) * planes * pitch
+        traces = step_loops.TRACES * pitch if backward else 0
+        return tiles + responses + traces + (sums + 1) * (pitch + 4 * r)
+
+    widest = 16 * LANES
+    while widest > 2 * LANES and memory(widest + LANES) > CACHE:
+        widest -= LANES
+    strips = math.ceil(width / max(LANES, widest - 2 * r))
+    own = _padded(math.ceil(width / strips), LANES)  # whole vectors, so that no pixel is summed twice
+    columns = [*range(0, width, own), width]
+    if len(columns) > 2 and width - columns[-2] < r:  # what lies beyond a border folds onto the strip at that border
+        del columns[-2]
+    pitch = _padded(min(width, max(np.diff(columns)) + 2 * r), LANES) + LANES
+    wanted = math.ceil(height * own / JOB) if backward else math.ceil(2 * threads / (n * (len(columns) - 1)))
+    bands = max(1, min(wanted, height // (8 * size)))
+    rows = [height * band // bands for band in range(bands + 1)]
+    parts = [(i, y0, y1, x0, x1) for i in range(n) for x0, x1 in pairwise(columns) for y0, y1 in pairwise(rows)]
+    count = min(len(parts), MOST_JOBS, max(2, n * height * width // JOB))
+    jobs = np.linspace(0, len(parts), count + 1).astype(np.int64)
+    c, dy, dx = np.meshgrid(*map(np.arange, (channels, size, size)), indexing="ij")
+    offsets = 4 * ((dy * channels + c) * (pitch + 2 * r) + dx).ravel()
+    offsets = np.pad(offsets, (0, -len(offsets) % _right(len(offsets))), mode="edge")
+    dy, f = np.meshgrid(np.arange(size), np.arange(filters), indexing="ij")
+    rows_of = 4 * (((2 * r - dy) * planes + f) * pitch).ravel()
+    return Plan(
+        np.array(parts, np.int64), jobs, group_of(pitch), planes, pitch, offsets.astype(np.int64),
+        rows_of.astype(np.int64), memory(pitch),
+    )  # fmt: skip
+
+
+def _block(outputs: int) -> int:
+    """The number of outputs per register block that wastes least; a block costs its sums, or its loads if they are more."""
+
+    def cost(block: int) -> float:
+        vectors = vectors_beside(block)
+        return math.ceil(outputs / block) * max(block, (2 * vectors + block) / vectors)
+
+    return min(BLOCKS, key=lambda block: (cost(block), -block))
+
+
+def _right(taps: int) -> int:
+    return min(RIGHT, key=lambda block: (_padded(taps, block), -block))
+
+
+def _padded(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple
+
+
+def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor,
+         outer: Tensor, reaction: Tensor) -> Tensor:  # fmt: skip
+    """The step; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`."""
+    out = torch.empty(u.shape)
+    size = kernels.shape[-1]
+    with POOL:
+        layout = plan(tuple(u.shape), len(kernels), size, False, _threads())
+        step_loops.forward(
+            _array(u), _array(f), layout.parts, *_prepared(kernels, layout, table, origin, spacing, inner, outer),
+            _array(reaction), size, layout.group, layout.planes, layout.pitch, out.numpy(), _memory(layout.workspace),
+        )  # fmt: skip
+    return out
+
+
+def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float,
+                  inner: Tensor, outer: Tensor, reaction: Tensor) -> tuple[Tensor, ...]:  # fmt: skip
+    """Gradients for u, f, kernels, table, inner, outer and reaction, from the gradient g for the result.
+
+    Scales must not vary from pixel to pixel.
+    """
+    filters, channels, size, _ = kernels.shape
+    taps = channels * size * size
+    reacting = g[:, : f.shape[1]]
+    to_u = g.clone(memory_format=torch.contiguous_format)
+    to_u[:, : f.shape[1]] -= reaction * reacting
+    with POOL:
+        _threads()
+        layout = plan(tuple(u.shape), filters, size, True, 0)
+        jobs = len(layout.jobs) - 1
+        to_kernels = torch.zeros(jobs, _padded(filters, LEFT), len(layout.offsets), dtype=torch.float64)
+        to_table = torch.zeros(jobs, *table.shape, 2)
+        to_scales = torch.zeros(jobs, len(u), 2, filters, dtype=torch.float64)
+        step_loops.backward(
+            _array(u), _array(g), layout.parts, layout.jobs,
+            *_prepared(kernels, layout, table, origin, spacing, inner, outer), size, _right(taps), layout.group,
+            layout.planes, layout.pitch, to_u.numpy(), to_kernels.numpy(), to_table.numpy(), to_scales.numpy(),
+            _memory(layout.workspace),
+        )  # fmt: skip
+    left, right = to_table.sum(0).unbind(-1)
+    pull, growth = to_scales.sum(0).to(u.dtype).unbind(1)
+    return (
+        to_u,
+        reaction * reacting,
+        -to_kernels.sum(0)[:filters, :taps].to(u.dtype).view_as(kernels),
+        -(left + functional.pad(right, (1, 0))[:, :-1]),
+        -growth.view_as(inner) * outer / spacing,
+        -pull.view_as(outer),
+        -(reacting * (u[:, : f.shape[1]] - f)).sum((1, 2, 3), keepdim=True),
+    )
+
+
+diffusion_step = register("numba", step, step_backward)
+
+
+def _prepared(kernels: Tensor, layout: Plan, table: Tensor, origin: float, spacing: float, inner: Tensor,
+              outer: Tensor) -> list[Any]:  # fmt: skip
+    """What both passes read, in the order of the loops."""
+    filters, channels, size, _ = kernels.shape
+    kernels, table = kernels.detach(), table.detach()
+    rise = functional.pad(table[:, 1:] - table[:, :-1], (0, 1))
+    words = torch.stack([table, rise], dim=-1).contiguous().numpy().view(np.int64)[..., 0]
+    return [
+        _blocked(kernels.reshape(filters, -1)),
+        layout.offsets,
+        _blocked(kernels.permute(1, 3, 2, 0).reshape(channels * size, -1)),
+        layout.rows_of,
+        words,
+        _array(inner / spacing),
+        np.float32(-origin / spacing),
+        np.float32(table.shape[1] - 1),
+        _array(outer),
+    ]
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().contiguous().numpy()
+    return array
+
+
+def _blocked(matrix: Tensor) -> NDArray[np.float32]:
+    """(outputs, taps) as register blocks (blocks, taps, outputs of a block)."""
+    outputs, taps = matrix.shape
+    block = _block(outputs)
+    padded = functional.pad(matrix, (0, 0, 0, -outputs % block))
+    array: NDArray[np.float32] = padded.view(-1, block, taps).transpose(1, 2).contiguous().numpy()
+    return array
+
+
+def _threads() -> int:
+    """As many threads as torch uses, of those that Numba has."""
+    threads = min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    numba.set_num_threads(threads)
+    return threads
+
+
+def _memory(floats: int) -> NDArray[np.float32]:
+    """Scratch memory for every thread, kept between calls: fresh pages would cost a fifth of the time."""
+    global _workspace
+    if _workspace.shape[1] < floats:
+        _workspace = np.empty((int(numba.config.NUMBA_NUM_THREADS), floats), np.float32)  # type: ignore[attr-defined]
+    return _workspace
