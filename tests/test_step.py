@@ -285,10 +285,10 @@ def test_compiled_code_is_used_where_its_cache_cannot_be_written(monkeypatch: py
     """A package folder and a home that cannot be written, as in many a container: a slower start, not an error."""
     from numba.core import caching
 
-    from tnrd.kernels import step_loops
+    from tnrd.kernels import step_forward_numba
 
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    spec = importlib.util.spec_from_file_location("step_loops_without_cache", step_loops.__file__)
+    spec = importlib.util.spec_from_file_location("step_forward_numba_without_cache", step_forward_numba.__file__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -38,8 +38,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tnrd.kernels.correlate_torch import correlate, pad_mirrored
-from tnrd.noise import estimate_sigma
 from tnrd.kernels.step_torch import diffusion_force
+from tnrd.noise import estimate_sigma
 
 STEP_BOUND = 0.25
 # Half the bound overshoots no mode of the linear scheme, 1 - 8 tau >= 0: the finest checkerboard fades, too.

@@ -123,7 +123,7 @@ def _fold(v: Tensor, margin: int, axis: int) -> Tensor:
 
 
 def check_shapes(tensor: Tensor, kernels: Tensor, axis: int) -> None:
-    """Raise ValueError unless kernels (F, C, k, k) can act on a tensor (N, C, H, W), axis 1, or (N, F, H, W), axis 0."""
+    """Raise ValueError unless kernels (F, C, k, k) can act on a tensor (N, C, H, W) or, with axis 0, (N, F, H, W)."""
     if kernels.ndim != 4 or kernels.shape[-1] != kernels.shape[-2] or kernels.shape[-1] % 2 == 0:
         raise ValueError(f"kernels must have shape (F, C, k, k) with k odd, got {tuple(kernels.shape)}.")
     if tensor.ndim != 4 or tensor.shape[1] != kernels.shape[axis]:

@@ -1,7 +1,7 @@
 """Vector instructions for the compiled CPU engine: three register-blocked inner loops, written in LLVM's vectors.
 
-Numba vectorises plain loops, but keeps no block of accumulators in registers over a loop; these intrinsics do. A vector
-has :data:`LANES` float32, as many as fit a register of this machine; LLVM turns it into the instructions that there are.
+Numba vectorises plain loops, but keeps no block of accumulators in registers over a loop; these intrinsics do. A
+vector has :data:`LANES` float32, as many as fit a register here; LLVM turns it into the instructions that there are.
 Memory is given by addresses in bytes, which need not be aligned. Nothing here checks a bound: the callers do.
 """
 
@@ -47,17 +47,18 @@ def multiply_block(outputs: int, vectors: int) -> Callable[..., Any]:
 
         d[i, x] = sum_t a[t, i] s[o[t] + x],      i < outputs,  x < vectors * LANES.
 
-    Its arguments are addresses and counts, all int64: s, the byte offsets o, a (contiguous, (taps, outputs)), the number
-    of taps, d, and the distance of d's rows in bytes. The sum runs over t in order, by fused multiply-add where the processor has it.
+    Its arguments are addresses and counts, all int64: s, the byte offsets o, a (contiguous, (taps, outputs)), the
+    number of taps, d, and the distance of d's rows in bytes. The sum runs over t in order, by fused multiply-add where
+    the processor has it.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def multiply(typingctx, source, offsets, factors, taps, target, pitch):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    @intrinsic
+    def multiply(typingctx, source, offsets, factors, taps, target, pitch):
+        def codegen(context, builder, signature, arguments):
             source, offsets, factors, taps, target, pitch = arguments
             zeros = [[_zeros(VECTOR)] * vectors for _ in range(outputs)]
 
-            def body(t, sums):  # type: ignore[no-untyped-def]
+            def body(t, sums):
                 start = builder.add(source, builder.load(_pointer(builder, offsets, t, 8, INT64)))
                 x = [_load(builder, start, j) for j in range(vectors)]
                 row = builder.add(factors, builder.mul(t, INT64(4 * outputs)))
@@ -75,7 +76,7 @@ def multiply_block(outputs: int, vectors: int) -> Callable[..., Any]:
 
         return types.void(*[types.int64] * 6), codegen
 
-    return multiply  # type: ignore[no-any-return]
+    return multiply
 
 
 def dot_block(left: int, right: int) -> Callable[..., Any]:
@@ -88,19 +89,19 @@ def dot_block(left: int, right: int) -> Callable[..., Any]:
     (float64) and the distance of d's rows in bytes.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def dot(typingctx, p, p_pitch, q, offsets, rows, p_row, q_row, vectors, target, pitch):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    @intrinsic
+    def dot(typingctx, p, p_pitch, q, offsets, rows, p_row, q_row, vectors, target, pitch):
+        def codegen(context, builder, signature, arguments):
             p, p_pitch, q, offsets, rows, p_row, q_row, vectors, target, pitch = arguments
             zeros = [[_zeros(VECTOR)] * right for _ in range(left)]
             shifts = [builder.load(_pointer(builder, offsets, INT64(j), 8, INT64)) for j in range(right)]
             p_rows = [builder.add(p, builder.mul(p_pitch, INT64(i))) for i in range(left)]
             q_rows = [builder.add(q, shift) for shift in shifts]
 
-            def along_rows(y, sums):  # type: ignore[no-untyped-def]
+            def along_rows(y, sums):
                 p_shift, q_shift = builder.mul(y, p_row), builder.mul(y, q_row)
 
-                def along_columns(x, sums):  # type: ignore[no-untyped-def]
+                def along_columns(x, sums):
                     byte = builder.mul(x, INT64(4 * LANES))
                     p_byte, q_byte = builder.add(byte, p_shift), builder.add(byte, q_shift)
                     a = [_load(builder, builder.add(row, p_byte), 0) for row in p_rows]
@@ -124,18 +125,18 @@ def dot_block(left: int, right: int) -> Callable[..., Any]:
 
         return types.void(*[types.int64] * 10), codegen
 
-    return dot  # type: ignore[no-any-return]
+    return dot
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def influence_block(typingctx, z, table, slope, offset, last, factor):  # type: ignore[no-untyped-def]
+@intrinsic
+def influence_block(typingctx, z, table, slope, offset, last, factor):
     """z <- factor T(slope z + offset) on one vector in memory, in place.
 
     T is linear between its samples and constant beyond them; ``table`` holds, for each of them, T and the rise to the
     next as two float32 in one word, so that one load fetches both. A NaN stays one, and reads nothing out of bounds.
     """
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         z, table, slope, offset, last, factor = arguments
         _, _, t, left, rise = _look_up(builder, _load(builder, z, 0), table, slope, offset, last)
         value = _fma(builder, t, rise, left)
@@ -146,16 +147,16 @@ def influence_block(typingctx, z, table, slope, offset, last, factor):  # type: 
     return types.void(types.int64, types.int64, *numbers), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor, index, trace, pitch):  # type: ignore[no-untyped-def]
+@intrinsic
+def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor, index, trace, pitch):
     """What the backward pass needs of one vector of responses z and of w = K g; position = slope z + offset.
 
-    In place: z <- factor T, w <- factor slope T' w, with T' the rise to the next sample, 0 where the position is clamped.
-    ``index`` receives the number of the sample (int32), and four rows of floats at ``trace``, ``pitch`` bytes apart,
-    w (1 - t), w t, w T and w T' z.
+    In place: z <- factor T, w <- factor slope T' w, with T' the rise to the next sample, 0 where the position is
+    clamped. ``index`` receives the number of the sample (int32), and four rows of floats at ``trace``, ``pitch`` bytes
+    apart, w (1 - t), w t, w T and w T' z.
     """
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         z_address, w_address, table, slope, offset, last, factor, index, trace, pitch = arguments
         z, w = _load(builder, z_address, 0), _load(builder, w_address, 0)
         inside, i, t, left, rise = _look_up(builder, z, table, slope, offset, last)

@@ -24,9 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tnrd.kernels import step_loops
+from tnrd.kernels import step_backward_numba, step_forward_numba
+from tnrd.kernels.correlate_numba import BLOCKS, Bank, Buffers
 from tnrd.kernels.operators import register
 from tnrd.kernels.simd import LANES, LEFT, RIGHT, vectors_beside
+from tnrd.kernels.step_forward_numba import Influence
 
 # Of Numba's thread pools, the one that is always there ends the process when two threads of Python enter it at once.
 POOL = threading.Lock()
@@ -37,24 +39,23 @@ BACKWARD_GROUP = (
 )
 JOB = 8192  # pixels of a job of the backward pass, so that sums over jobs do not depend on the number of threads
 MOST_JOBS = 64
-BLOCKS = range(3, 9)
 
 _workspace = np.empty((0, 0), np.float32)
 _log = logging.getLogger(__name__)
 
 
-class _Announcement(event.Listener):  # type: ignore[misc]
+class _Announcement(event.Listener):
     """Says that the next seconds go into compiling: the first call after installing would seem to hang."""
 
     def on_start(self, event: Any) -> None:
-        if event.data["dispatcher"] in (step_loops.forward, step_loops.backward):
+        if event.data["dispatcher"] in (step_forward_numba.forward, step_backward_numba.backward):
             _log.warning("Compiling the diffusion step for this processor; this is kept, and happens once.")
 
     def on_end(self, event: Any) -> None:
         pass
 
 
-event.register("numba:compile", _Announcement())
+event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,9 @@ class Plan:
 
     parts: NDArray[np.int64]
     jobs: NDArray[np.int64]
-    group: int
-    planes: int
-    pitch: int
+    buffers: Buffers
     offsets: NDArray[np.int64]
-    rows_of: NDArray[np.int64]
+    adjoint_offsets: NDArray[np.int64]
     workspace: int
 
 
@@ -87,7 +86,7 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
         rows = group_of(pitch) + 2 * r
         tiles = (2 if backward else 1) * rows * channels * (pitch + 2 * r)
         responses = (rows + (group_of(pitch) if backward else 0)) * planes * pitch
-        traces = step_loops.TRACES * pitch if backward else 0
+        traces = step_backward_numba.TRACES * pitch if backward else 0
         return tiles + responses + traces + (sums + 1) * (pitch + 4 * r)
 
     widest = 16 * LANES
@@ -107,17 +106,15 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
     jobs = np.linspace(0, len(parts), count + 1).astype(np.int64)
     c, dy, dx = np.meshgrid(*map(np.arange, (channels, size, size)), indexing="ij")
     offsets = 4 * ((dy * channels + c) * (pitch + 2 * r) + dx).ravel()
-    offsets = np.pad(offsets, (0, -len(offsets) % _right(len(offsets))), mode="edge")
+    offsets = np.pad(offsets, (0, -len(offsets) % _right(len(offsets))), mode="edge").astype(np.int64)
     dy, f = np.meshgrid(np.arange(size), np.arange(filters), indexing="ij")
-    rows_of = 4 * (((2 * r - dy) * planes + f) * pitch).ravel()
-    return Plan(
-        np.array(parts, np.int64), jobs, group_of(pitch), planes, pitch, offsets.astype(np.int64),
-        rows_of.astype(np.int64), memory(pitch),
-    )  # fmt: skip
+    rows_of = 4 * (((2 * r - dy) * planes + f) * pitch).ravel().astype(np.int64)
+    buffers = Buffers(size, group_of(pitch), planes, pitch)
+    return Plan(np.array(parts, np.int64), jobs, buffers, offsets, rows_of, memory(pitch))
 
 
 def _block(outputs: int) -> int:
-    """The number of outputs per register block that wastes least; a block costs its sums, or its loads if they are more."""
+    """Outputs per register block that waste least; a block costs its sums, or its loads if they are more."""
 
     def cost(block: int) -> float:
         vectors = vectors_beside(block)
@@ -134,22 +131,26 @@ def _padded(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor,
-         outer: Tensor, reaction: Tensor) -> Tensor:  # fmt: skip
+def step(
+    u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor, outer: Tensor,
+    reaction: Tensor,
+) -> Tensor:  # fmt: skip
     """The step; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`."""
     out = torch.empty(u.shape)
-    size = kernels.shape[-1]
     with POOL:
-        layout = plan(tuple(u.shape), len(kernels), size, False, _threads())
-        step_loops.forward(
-            _array(u), _array(f), layout.parts, *_prepared(kernels, layout, table, origin, spacing, inner, outer),
-            _array(reaction), size, layout.group, layout.planes, layout.pitch, out.numpy(), _memory(layout.workspace),
+        layout = plan(tuple(u.shape), len(kernels), kernels.shape[-1], False, _threads())
+        step_forward_numba.forward(
+            _array(u), _array(f), layout.parts, _bank(kernels, layout),
+            _influence(table, origin, spacing, inner, outer), _array(reaction), layout.buffers, out.numpy(),
+            _memory(layout.workspace),
         )  # fmt: skip
     return out
 
 
-def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float,
-                  inner: Tensor, outer: Tensor, reaction: Tensor) -> tuple[Tensor, ...]:  # fmt: skip
+def step_backward(
+    g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor,
+    outer: Tensor, reaction: Tensor,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Gradients for u, f, kernels, table, inner, outer and reaction, from the gradient g for the result.
 
     Scales must not vary from pixel to pixel.
@@ -166,10 +167,10 @@ def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tenso
         to_kernels = torch.zeros(jobs, _padded(filters, LEFT), len(layout.offsets), dtype=torch.float64)
         to_table = torch.zeros(jobs, *table.shape, 2)
         to_scales = torch.zeros(jobs, len(u), 2, filters, dtype=torch.float64)
-        step_loops.backward(
-            _array(u), _array(g), layout.parts, layout.jobs,
-            *_prepared(kernels, layout, table, origin, spacing, inner, outer), size, _right(taps), layout.group,
-            layout.planes, layout.pitch, to_u.numpy(), to_kernels.numpy(), to_table.numpy(), to_scales.numpy(),
+        step_backward_numba.backward(
+            _array(u), _array(g), layout.parts, layout.jobs, _bank(kernels, layout),
+            _influence(table, origin, spacing, inner, outer), layout.buffers, _right(taps), to_u.numpy(),
+            step_backward_numba.Sums(to_kernels.numpy(), to_table.numpy(), to_scales.numpy()),
             _memory(layout.workspace),
         )  # fmt: skip
     left, right = to_table.sum(0).unbind(-1)
@@ -188,24 +189,19 @@ def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tenso
 diffusion_step = register("numba", step, step_backward)
 
 
-def _prepared(kernels: Tensor, layout: Plan, table: Tensor, origin: float, spacing: float, inner: Tensor,
-              outer: Tensor) -> list[Any]:  # fmt: skip
-    """What both passes read, in the order of the loops."""
+def _bank(kernels: Tensor, layout: Plan) -> Bank:
     filters, channels, size, _ = kernels.shape
-    kernels, table = kernels.detach(), table.detach()
-    rise = functional.pad(table[:, 1:] - table[:, :-1], (0, 1))
-    words = torch.stack([table, rise], dim=-1).contiguous().numpy().view(np.int64)[..., 0]
-    return [
-        _blocked(kernels.reshape(filters, -1)),
-        layout.offsets,
-        _blocked(kernels.permute(1, 3, 2, 0).reshape(channels * size, -1)),
-        layout.rows_of,
-        words,
-        _array(inner / spacing),
-        np.float32(-origin / spacing),
-        np.float32(table.shape[1] - 1),
-        _array(outer),
-    ]
+    q = kernels.detach()
+    by_column = q.permute(1, 3, 2, 0).reshape(channels * size, -1)
+    return Bank(_blocked(q.reshape(filters, -1)), layout.offsets, _blocked(by_column), layout.adjoint_offsets)
+
+
+def _influence(table: Tensor, origin: float, spacing: float, inner: Tensor, outer: Tensor) -> Influence:
+    values = table.detach()
+    rise = functional.pad(values[:, 1:] - values[:, :-1], (0, 1))
+    words = torch.stack([values, rise], dim=-1).contiguous().numpy().view(np.int64)[..., 0]
+    offset, last = np.float32(-origin / spacing), np.float32(table.shape[1] - 1)
+    return Influence(words, _array(inner / spacing), offset, last, _array(outer))
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -1,0 +1,158 @@
+"""The compiled loops of the gradient of the diffusion step; it sweeps as :mod:`tnrd.kernels.step_forward_numba` does.
+
+The responses K u and K g are recomputed side by side, become s(K u) and s'(K u) K g in place, and are summed over
+pixels against g and u for the gradient of the kernels before the adjoint of the latter is taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import get_thread_id, prange
+
+from tnrd.kernels.correlate_numba import (
+    address,
+    carve,
+    compiled,
+    correlate_rows,
+    keep_rows,
+    load_rows,
+    part,
+    region_of,
+    subtract_adjoint_row,
+    zero_rows,
+)
+from tnrd.kernels.simd import LANES, LEFT, RIGHT, dot_block, influence_gradient_block
+
+TRACES = 5  # rows that the gradient of psi notes: four of floats and the numbers of the samples
+
+_dot_narrow, _dot_wide = (dot_block(LEFT, right) for right in RIGHT)
+_NARROW = RIGHT[0]
+
+
+class Sums(NamedTuple):
+    """Sums of a job over pixels: for the kernels (F, taps), the table (F, L, 2), and of an image the scales (2, F)."""
+
+    kernels: Any
+    table: Any
+    scales: Any
+
+
+@part
+def _influence_gradient_row(values, window, columns, influence, n, trace, owned, x0, x1, sums):
+    """K u becomes s(K u), K g becomes s'(K u) K g; of an owned row, the owned columns are summed.
+
+    To the table go factor K g (1 - t) and factor K g t, to the scales K g T and K g T' K u.
+    """
+    words, slope, factor = influence.words, influence.slope[n, :, 0, 0], influence.factor[n, :, 0, 0]
+    pitch = trace.shape[1] * 4
+    index = trace[4].view(np.int32)
+    for f in range(words.shape[0]):
+        z, w = values[f], window[f]
+        table = address(words) + f * words.shape[1] * 8
+        for x in range(0, columns, LANES):
+            influence_gradient_block(
+                address(z) + x * 4, address(w) + x * 4, table, slope[f], influence.offset, influence.last, factor[f],
+                address(index) + x * 4, address(trace) + x * 4, pitch,
+            )  # fmt: skip
+        z[columns:] = np.float32(0.0)
+        w[columns:] = np.float32(0.0)
+        if owned:
+            value, growth = np.float32(0.0), np.float32(0.0)
+            for x in range(x0, x1):
+                value += trace[2, x]
+                growth += trace[3, x]
+            sums.scales[0, f] += value
+            sums.scales[1, f] += growth
+            cells = sums.table[f]
+            for x in range(x0, x1):
+                cells[index[x], 0] += factor[f] * trace[0, x]
+                cells[index[x], 1] += factor[f] * trace[1, x]
+
+
+@part
+def _outer_product(p, q, rows, x, columns, offsets, right, filters, sums):
+    """sums[f, t] += sum over ``rows`` rows and ``columns`` columns from x of p[row, f] q[row, offset t].
+
+    ``right`` is the side of the blocks of taps; a last vector beyond the columns must find zeros in p.
+    """
+    vectors = (columns + LANES - 1) // LANES
+    p_row, q_row = p.shape[1] * p.shape[2] * 4, q.shape[1] * q.shape[2] * 4
+    for f in range(0, filters, LEFT):
+        for t in range(0, offsets.shape[0], right):
+            a = address(p) + (f * p.shape[2] + x) * 4
+            b = address(q) + x * 4
+            at = address(sums) + (f * sums.shape[1] + t) * 8
+            shifts = address(offsets) + t * 8
+            if right == _NARROW:
+                _dot_narrow(a, p.shape[2] * 4, b, shifts, rows, p_row, q_row, vectors, at, sums.shape[1] * 8)
+            else:
+                _dot_wide(a, p.shape[2] * 4, b, shifts, rows, p_row, q_row, vectors, at, sums.shape[1] * 8)
+
+
+@part
+def _sweep(u, g, n, region, bank, influence, buffers, right, to_u, sums, work):
+    """One part of picture n, (C, H, W)."""
+    channels, height, _ = u.shape
+    size, group, planes, pitch = buffers
+    r = size // 2
+    tile, used = carve(work, 0, group + 2 * r, channels, pitch + 2 * r)
+    other, used = carve(work, used, group + 2 * r, channels, pitch + 2 * r)
+    window, used = carve(work, used, group + 2 * r, planes, pitch)
+    values, used = carve(work, used, group, planes, pitch)
+    traces, used = carve(work, used, 1, TRACES, pitch)
+    lines, used = carve(work, used, 1, bank.adjoint.shape[0] * bank.adjoint.shape[2] + 1, pitch + 4 * r)
+    partial, total = lines[0, :-1], lines[0, -1]
+    partial[:, : 2 * r] = np.float32(0.0)
+    x0, x1, width = region.x0 - region.start, region.x1 - region.start, region.columns + 2 * r
+    begin = 0
+    ready = 0
+    coming = region.first - r
+    for y in range(region.first, region.end):
+        if ready < size:
+            while ready < 2 * r + group and coming < region.end + r:
+                rows = min(group, 2 * r + group - ready, region.end + r - coming)
+                low, high = min(max(0, -coming), rows), max(min(rows, height - coming), 0)
+                zero_rows(window, ready, ready + low)
+                zero_rows(window, ready + high, ready + rows)
+                if low < high:
+                    top, count = coming + low, high - low
+                    load_rows(u, tile, top - r, count + 2 * r, region.start - r, width)
+                    load_rows(g, other, top - r, count + 2 * r, region.start - r, width)
+                    correlate_rows(tile, count, region.columns, bank, values, 0)
+                    correlate_rows(other, count, region.columns, bank, window, ready + low)
+                    for j in range(count):
+                        owned = region.y0 <= top + j < region.y1
+                        _influence_gradient_row(values[j], window[ready + low + j], region.columns, influence, n,
+                                                traces[0], owned, x0, x1, sums)  # fmt: skip
+                    own, past = max(region.y0, top), min(region.y1, top + count)
+                    if own < past:
+                        j = own - top
+                        _outer_product(values[j:], other[j:], past - own, x0, x1 - x0, bank.forward_offsets, right,
+                                       influence.words.shape[0], sums.kernels)  # fmt: skip
+                        _outer_product(window[ready + low + j :], tile[j:], past - own, x0, x1 - x0,
+                                       bank.forward_offsets, right, influence.words.shape[0], sums.kernels)  # fmt: skip
+                ready += rows
+                coming += rows
+            begin = 0
+        subtract_adjoint_row(window, begin, bank, partial, total, region, y, size, to_u)
+        begin += 1
+        if begin + size > ready:
+            keep_rows(window, begin, 2 * r)
+            ready = 2 * r
+
+
+@compiled
+def backward(u, g, parts, jobs, bank, influence, buffers, right, to_u, sums, workspace):
+    """What the gradient g for the result sends to the step's arguments, up to signs and constant factors.
+
+    to_u -= K^T (s'(K u) K g), with s(z) = factor T(slope z + offset). A job takes the run of parts from jobs[i] to
+    jobs[i + 1] and sums into the i-th of the arrays of ``sums``, so that nothing depends on the number of threads.
+    """
+    for job in prange(jobs.shape[0] - 1):
+        for number in range(jobs[job], jobs[job + 1]):
+            n = parts[number, 0]
+            region = region_of(parts[number], u.shape[2], u.shape[3], buffers.size // 2)
+            own = Sums(sums.kernels[job], sums.table[job], sums.scales[job, n])
+            _sweep(u[n], g[n], n, region, bank, influence, buffers, right, to_u[n], own, workspace[get_thread_id()])

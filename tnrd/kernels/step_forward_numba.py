@@ -1,0 +1,130 @@
+"""The compiled loops of the diffusion step.
+
+A picture is cut into strips of columns and those into bands of rows. A band is swept downwards, a few rows at a time:
+the responses K u of those rows are computed, turned into psi(K u) in place, and held in a window that is just long
+enough for the adjoint, which is then taken row by row. The window stays in a core's cache; responses never reach main
+memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import get_thread_id, prange
+
+from tnrd.kernels.correlate_numba import (
+    address,
+    carve,
+    compiled,
+    correlate_rows,
+    keep_rows,
+    load_rows,
+    part,
+    region_of,
+    subtract_adjoint_row,
+    zero_rows,
+)
+from tnrd.kernels.simd import LANES, influence_block
+
+
+class Influence(NamedTuple):
+    """factor T(slope z + offset): words of T and its rise (F, L), slope and factor (N, F, 1, 1) or (N, F, H, W)."""
+
+    words: Any
+    slope: Any
+    offset: Any
+    last: Any
+    factor: Any
+
+
+@part
+def _react(u, f, weight, out, y, x0, x1):
+    """out = u - weight (u - f) on one row; weight is (1, 1, 1) or (1, H, W), f has the first of the components of u."""
+    per_pixel = weight.size > 1
+    weights = weight[0, y if per_pixel else 0]
+    for c in range(u.shape[0]):
+        source, target = u[c, y, x0:x1], out[c, y, x0:x1]
+        observed = f[min(c, f.shape[0] - 1), y, x0:x1]
+        if c >= f.shape[0]:
+            for x in range(x1 - x0):
+                target[x] = source[x]
+        elif per_pixel:
+            for x in range(x1 - x0):
+                target[x] = source[x] - weights[x0 + x] * (source[x] - observed[x])
+        else:
+            for x in range(x1 - x0):
+                target[x] = source[x] - weights[0] * (source[x] - observed[x])
+
+
+@part
+def _influence_row(responses, columns, influence, n, y, start):
+    """psi in place on a row of responses (planes, pitch), whose first column is at ``start``; zero beyond the last."""
+    slope, factor = influence.slope[n], influence.factor[n]
+    per_pixel = slope.size > slope.shape[0]
+    words = influence.words
+    for f in range(words.shape[0]):
+        z = responses[f]
+        table = address(words) + f * words.shape[1] * 8
+        slopes, factors = slope[f, y if per_pixel else 0], factor[f, y if per_pixel else 0]
+        if per_pixel:
+            for x in range(columns):
+                z[x] *= slopes[start + x]
+        a = np.float32(1.0) if per_pixel else slopes[0]
+        b = np.float32(1.0) if per_pixel else factors[0]
+        for x in range(0, columns, LANES):
+            influence_block(address(z) + x * 4, table, a, influence.offset, influence.last, b)
+        if per_pixel:
+            for x in range(columns):
+                z[x] *= factors[start + x]
+        z[columns:] = np.float32(0.0)
+
+
+@part
+def _sweep(u, f, n, region, bank, influence, weight, buffers, out, work):
+    """One part of picture n, (C, H, W)."""
+    channels, height, _ = u.shape
+    size, group, planes, pitch = buffers
+    r = size // 2
+    tile, used = carve(work, 0, group + 2 * r, channels, pitch + 2 * r)
+    window, used = carve(work, used, group + 2 * r, planes, pitch)
+    sums, used = carve(work, used, 1, bank.adjoint.shape[0] * bank.adjoint.shape[2] + 1, pitch + 4 * r)
+    partial, total = sums[0, :-1], sums[0, -1]
+    partial[:, : 2 * r] = np.float32(0.0)
+    if region.y0 == 0:  # the border folds onto these rows before the sweep comes to them
+        for y in range(min(r, region.y1)):
+            _react(u, f, weight, out, y, region.x0, region.x1)
+    begin = 0  # of the window: row y - r
+    ready = 0  # rows of the window that hold responses
+    coming = region.first - r  # the next row of responses
+    for y in range(region.first, region.end):
+        if ready < size:
+            while ready < 2 * r + group and coming < region.end + r:
+                rows = min(group, 2 * r + group - ready, region.end + r - coming)
+                low, high = min(max(0, -coming), rows), max(min(rows, height - coming), 0)
+                zero_rows(window, ready, ready + low)
+                zero_rows(window, ready + high, ready + rows)
+                if low < high:
+                    load_rows(u, tile, coming + low - r, high - low + 2 * r, region.start - r, region.columns + 2 * r)
+                    correlate_rows(tile, high - low, region.columns, bank, window, ready + low)
+                    for j in range(low, high):
+                        _influence_row(window[ready + j], region.columns, influence, n, coming + j, region.start)
+                ready += rows
+                coming += rows
+            begin = 0
+        if region.y0 <= y < region.y1 and not (region.y0 == 0 and y < r):
+            _react(u, f, weight, out, y, region.x0, region.x1)
+        subtract_adjoint_row(window, begin, bank, partial, total, region, y, size, out)
+        begin += 1
+        if begin + size > ready:
+            keep_rows(window, begin, 2 * r)
+            ready = 2 * r
+
+
+@compiled
+def forward(u, f, parts, bank, influence, weights, buffers, out, workspace):
+    """out = u - K^T psi(K u) - weight (u - f), every part (image, y0, y1, x0, x1) by itself."""
+    for number in prange(parts.shape[0]):
+        n = parts[number, 0]
+        region = region_of(parts[number], u.shape[2], u.shape[3], buffers.size // 2)
+        _sweep(u[n], f[n], n, region, bank, influence, weights[n], buffers, out[n], workspace[get_thread_id()])
