@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 Step = Callable[..., Tensor]
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -28,7 +29,8 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
             seven tensors in their order.
 
     Returns:
-        The operator, to be called like ``step``.
+        A function to be called like ``step``: the operator, or ``step`` itself where nothing watches (no gradient is
+        wanted, nothing is traced), which spares a short process the second that torch takes to load its compiler.
     """
 
     def forward(
@@ -68,7 +70,14 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
         return (*found[:4], None, None, *found[4:])
 
     operator.register_autograd(gradients, setup_context=remember)
-    return operator
+
+    def call(*arguments: Any) -> Tensor:
+        tensors = [arguments[i] for i in TENSORS]
+        watched = torch.compiler.is_compiling() or any(type(t) not in (Tensor, Parameter) for t in tensors)
+        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        return operator(*arguments) if watched or wanted else step(*arguments)
+
+    return call
 
 
 _NAMES = ("u", "f", "kernels", "table", "origin", "spacing", "inner", "outer", "reaction")
