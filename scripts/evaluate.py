@@ -127,12 +127,22 @@ def machine() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def _processor() -> str:
+    """Its name, and the family that tells one generation from the next where the name does not."""
+    information = Path("/proc/cpuinfo")
+    if not information.exists():
+        return platform.processor() or platform.machine()
+    lines = dict(line.split(":", 1) for line in information.read_text().split("\n\n")[0].splitlines() if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in lines.items()}
+    return f"{fields.get('model name', platform.machine())}, family {fields.get('cpu family')}"
 
 
 if __name__ == "__main__":

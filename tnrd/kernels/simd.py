@@ -32,6 +32,7 @@ def _lanes_and_registers() -> tuple[int, int]:
 LANES, REGISTERS = _lanes_and_registers()
 # Sides of the blocks of inner products: all accumulators, one column of factors and one more fit the registers.
 LEFT, RIGHT = (4, (5, 6)) if REGISTERS == 32 else (3, (3, 4))
+COPIES = 8  # of a table to which the lanes add in turn
 VECTOR = ir.VectorType(FLOAT, LANES)
 INDEX = ir.VectorType(INT32, LANES)
 PAIRS = ir.VectorType(INT64, LANES)
@@ -114,13 +115,13 @@ def dot_block(left: int, right: int) -> Callable[..., Any]:
                 return _accumulate(builder, vectors, sums, along_columns)
 
             sums = _accumulate(builder, rows, zeros, along_rows)
-            add = _function(builder, f"llvm.vector.reduce.fadd.v{LANES}f32", FLOAT, [FLOAT, VECTOR])
+            totals = _totals(builder, [value for row in sums for value in row])
             for i in range(left):
                 row = builder.add(target, builder.mul(pitch, INT64(i)))
                 for j in range(right):
-                    total = builder.call(add, [FLOAT(0.0), sums[i][j]], fastmath=["reassoc"])
                     cell = _pointer(builder, row, INT64(j), 8, ir.DoubleType())
-                    builder.store(builder.fadd(builder.load(cell), builder.fpext(total, ir.DoubleType())), cell)
+                    total = builder.fpext(totals[i * right + j], ir.DoubleType())
+                    builder.store(builder.fadd(builder.load(cell), total), cell)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 10), codegen
@@ -148,32 +149,58 @@ def influence_block(typingctx, z, table, slope, offset, last, factor):
 
 
 @intrinsic
-def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor, index, trace, pitch):
+def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor, first, stop, cells, pitch, sums):
     """What the backward pass needs of one vector of responses z and of w = K g; position = slope z + offset.
 
     In place: z <- factor T, w <- factor slope T' w, with T' the rise to the next sample, 0 where the position is
-    clamped. ``index`` receives the number of the sample (int32), and four rows of floats at ``trace``, ``pitch`` bytes
-    apart, w (1 - t), w t, w T and w T' z.
+    clamped. Lanes from ``first`` on, before ``stop``, are summed: w (1 - t) and w t are added to the sample's pair in
+    the table at ``cells``, of which :data:`COPIES`, ``pitch`` bytes apart, take turns, since an addition waits for the
+    one before it to the same place; four vectors at ``sums`` take w T, w T' z, and the lowest and the highest number of
+    a sample (int32).
     """
 
     def codegen(context, builder, signature, arguments):
-        z_address, w_address, table, slope, offset, last, factor, index, trace, pitch = arguments
+        z_address, w_address, table, slope, offset, last, factor, first, stop, cells, pitch, sums = arguments
         z, w = _load(builder, z_address, 0), _load(builder, w_address, 0)
         inside, i, t, left, rise = _look_up(builder, z, table, slope, offset, last)
         value = _fma(builder, t, rise, left)
-        growth = builder.fmul(w, builder.select(inside, rise, _zeros(VECTOR)))
-        above = builder.fmul(w, t)
-        rows = [builder.fsub(w, above), above, builder.fmul(w, value), builder.fmul(growth, z)]
+        bend = builder.select(inside, rise, _zeros(VECTOR))
         scale = _splat(builder, factor)
         _store(builder, builder.fmul(value, scale), z_address, 0)
-        _store(builder, builder.fmul(builder.fmul(growth, scale), _splat(builder, slope)), w_address, 0)
-        builder.store(i, builder.inttoptr(index, INDEX.as_pointer()), align=4)
-        for number, row in enumerate(rows):
-            _store(builder, row, builder.add(trace, builder.mul(pitch, INT64(number))), 0)
+        growth = builder.fmul(builder.fmul(w, bend), builder.fmul(scale, _splat(builder, slope)))
+        _store(builder, growth, w_address, 0)
+        lane = ir.Constant(INDEX, list(range(LANES)))
+        owned = builder.and_(
+            builder.icmp_signed(">=", lane, _splat(builder, builder.trunc(first, INT32))),
+            builder.icmp_signed("<", lane, _splat(builder, builder.trunc(stop, INT32))),
+        )
+        w = builder.select(owned, w, _zeros(VECTOR))
+        for number, term in enumerate((value, builder.fmul(bend, z))):
+            term = builder.fmul(w, builder.select(owned, term, _zeros(VECTOR)))
+            _store(builder, builder.fadd(_load(builder, sums, number), term), sums, number)
+        for number, sign in ((2, "<"), (3, ">")):
+            extreme = _pointer(builder, sums, INT64(number), 4 * LANES, INDEX)
+            known = builder.load(extreme, align=4)
+            builder.store(builder.select(builder.icmp_signed(sign, i, known), i, known), extreme, align=4)
+        above = builder.fmul(w, t)
+        _scatter(builder, i, builder.fsub(w, above), above, cells, pitch)
         return context.get_dummy_value()
 
     numbers = [types.float32] * 4
-    return types.void(*[types.int64] * 3, *numbers, *[types.int64] * 3), codegen
+    return types.void(*[types.int64] * 3, *numbers, *[types.int64] * 5), codegen
+
+
+def _scatter(builder: Any, index: Any, left: Any, right: Any, cells: Any, pitch: Any) -> None:
+    """Add pairs (left, right) to the cells of the index, lane by lane."""
+    pair = ir.VectorType(FLOAT, 2)
+    for lane in range(LANES):
+        cell = builder.add(cells, builder.mul(pitch, INT64(lane % COPIES)))
+        number = builder.zext(builder.extract_element(index, INT32(lane)), INT64)
+        place = _pointer(builder, cell, number, 8, pair)
+        term = ir.Constant(pair, ir.Undefined)
+        for half, values in enumerate((left, right)):
+            term = builder.insert_element(term, builder.extract_element(values, INT32(lane)), INT32(half))
+        builder.store(builder.fadd(builder.load(place, align=4), term), place, align=4)
 
 
 def _look_up(builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: Any) -> tuple[Any, Any, Any, Any, Any]:
@@ -227,6 +254,25 @@ def _accumulate(builder: Any, count: Any, initial: list[list[Any]], body: Callab
     return values
 
 
+def _totals(builder: Any, vectors: list[Any]) -> list[Any]:
+    """The sum over the lanes of each vector; two vectors at a time are folded into one, until a lane holds a total."""
+    count, groups = len(vectors), 1  # groups of lanes of one vector, a group for each of those folded into it
+    while groups < LANES:
+        width, half = LANES // groups, LANES // groups // 2
+        places = [which * LANES + group * width for which in (0, 1) for group in range(groups)]
+        low, high = (
+            ir.Constant(INDEX, [place + start + lane for place in places for lane in range(half)])
+            for start in (0, half)
+        )
+        vectors = [*vectors, vectors[-1]] if len(vectors) % 2 else vectors
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [
+            builder.fadd(builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)) for a, b in pairs
+        ]
+        groups *= 2
+    return [builder.extract_element(vectors[n // LANES], INT32(n % LANES)) for n in range(count)]
+
+
 def _pointer(builder: Any, address: Any, number: Any, size: int, kind: Any) -> Any:
     return builder.inttoptr(builder.add(address, builder.mul(number, INT64(size))), kind.as_pointer())
 
@@ -240,8 +286,9 @@ def _store(builder: Any, value: Any, address: Any, number: int) -> None:
 
 
 def _splat(builder: Any, value: Any) -> Any:
-    first = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, INT32(0))
-    return builder.shuffle_vector(first, ir.Constant(VECTOR, ir.Undefined), _zeros(INDEX))
+    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+    first = builder.insert_element(undefined, value, INT32(0))
+    return builder.shuffle_vector(first, undefined, _zeros(INDEX))
 
 
 def _zeros(kind: Any) -> Any:

@@ -23,9 +23,7 @@ from tnrd.kernels.correlate_numba import (
     subtract_adjoint_row,
     zero_rows,
 )
-from tnrd.kernels.simd import LANES, LEFT, RIGHT, dot_block, influence_gradient_block
-
-TRACES = 5  # rows that the gradient of psi notes: four of floats and the numbers of the samples
+from tnrd.kernels.simd import COPIES, LANES, LEFT, RIGHT, dot_block, influence_gradient_block
 
 _dot_narrow, _dot_wide = (dot_block(LEFT, right) for right in RIGHT)
 _NARROW = RIGHT[0]
@@ -40,35 +38,48 @@ class Sums(NamedTuple):
 
 
 @part
-def _influence_gradient_row(values, window, columns, influence, n, trace, owned, x0, x1, sums):
-    """K u becomes s(K u), K g becomes s'(K u) K g; of an owned row, the owned columns are summed.
+def _influence_gradient(values, window, top, columns, influence, n, region, cells, traces, sums):
+    """Rows of K u become s(K u), rows of K g become s'(K u) K g; the first of them is row ``top`` of the picture.
 
-    To the table go factor K g (1 - t) and factor K g t, to the scales K g T and K g T' K u.
+    Over the owned rows and columns, the table sums factor K g (1 - t) and factor K g t, the scales K g T and K g T' z.
     """
     words, slope, factor = influence.words, influence.slope[n, :, 0, 0], influence.factor[n, :, 0, 0]
-    pitch = trace.shape[1] * 4
-    index = trace[4].view(np.int32)
+    lowest, highest = traces[2].view(np.int32), traces[3].view(np.int32)
+    pitch = cells.shape[1] * cells.shape[2] * 4
+    x0, x1 = region.x0 - region.start, region.x1 - region.start
     for f in range(words.shape[0]):
-        z, w = values[f], window[f]
         table = address(words) + f * words.shape[1] * 8
-        for x in range(0, columns, LANES):
-            influence_gradient_block(
-                address(z) + x * 4, address(w) + x * 4, table, slope[f], influence.offset, influence.last, factor[f],
-                address(index) + x * 4, address(trace) + x * 4, pitch,
-            )  # fmt: skip
-        z[columns:] = np.float32(0.0)
-        w[columns:] = np.float32(0.0)
-        if owned:
-            value, growth = np.float32(0.0), np.float32(0.0)
-            for x in range(x0, x1):
-                value += trace[2, x]
-                growth += trace[3, x]
-            sums.scales[0, f] += value
-            sums.scales[1, f] += growth
-            cells = sums.table[f]
-            for x in range(x0, x1):
-                cells[index[x], 0] += factor[f] * trace[0, x]
-                cells[index[x], 1] += factor[f] * trace[1, x]
+        for lane in range(LANES):
+            traces[0, lane] = np.float32(0.0)
+            traces[1, lane] = np.float32(0.0)
+            lowest[lane] = words.shape[1]
+            highest[lane] = -1
+        for j in range(values.shape[0]):
+            z, w = values[j, f], window[j, f]
+            owned = columns if region.y0 <= top + j < region.y1 else 0
+            for x in range(0, columns, LANES):
+                influence_gradient_block(
+                    address(z) + x * 4, address(w) + x * 4, table, slope[f], influence.offset, influence.last,
+                    factor[f], x0 - x, min(x1, owned) - x, address(cells), pitch, address(traces),
+                )  # fmt: skip
+            z[columns:] = np.float32(0.0)
+            w[columns:] = np.float32(0.0)
+        value, growth = np.float32(0.0), np.float32(0.0)
+        first, stop = words.shape[1], 0
+        for lane in range(LANES):
+            value += traces[0, lane]
+            growth += traces[1, lane]
+            first = min(first, lowest[lane])
+            stop = max(stop, highest[lane] + 1)
+        sums.scales[0, f] += value
+        sums.scales[1, f] += growth
+        for i in range(first, stop):
+            for half in range(2):
+                total = np.float32(0.0)
+                for copy in range(cells.shape[0]):
+                    total += cells[copy, i, half]
+                    cells[copy, i, half] = np.float32(0.0)
+                sums.table[f, i, half] += factor[f] * total
 
 
 @part
@@ -101,11 +112,13 @@ def _sweep(u, g, n, region, bank, influence, buffers, right, to_u, sums, work):
     other, used = carve(work, used, group + 2 * r, channels, pitch + 2 * r)
     window, used = carve(work, used, group + 2 * r, planes, pitch)
     values, used = carve(work, used, group, planes, pitch)
-    traces, used = carve(work, used, 1, TRACES, pitch)
+    traces, used = carve(work, used, 1, 4, LANES)
+    cells, used = carve(work, used, COPIES, influence.words.shape[1], 2)
+    cells[:] = np.float32(0.0)
     lines, used = carve(work, used, 1, bank.adjoint.shape[0] * bank.adjoint.shape[2] + 1, pitch + 4 * r)
     partial, total = lines[0, :-1], lines[0, -1]
     partial[:, : 2 * r] = np.float32(0.0)
-    x0, x1, width = region.x0 - region.start, region.x1 - region.start, region.columns + 2 * r
+    x0, own_columns, width = region.x0 - region.start, region.x1 - region.x0, region.columns + 2 * r
     begin = 0
     ready = 0
     coming = region.first - r
@@ -122,16 +135,14 @@ def _sweep(u, g, n, region, bank, influence, buffers, right, to_u, sums, work):
                     load_rows(g, other, top - r, count + 2 * r, region.start - r, width)
                     correlate_rows(tile, count, region.columns, bank, values, 0)
                     correlate_rows(other, count, region.columns, bank, window, ready + low)
-                    for j in range(count):
-                        owned = region.y0 <= top + j < region.y1
-                        _influence_gradient_row(values[j], window[ready + low + j], region.columns, influence, n,
-                                                traces[0], owned, x0, x1, sums)  # fmt: skip
+                    _influence_gradient(values[:count], window[ready + low :], top, region.columns, influence, n,
+                                        region, cells, traces[0], sums)  # fmt: skip
                     own, past = max(region.y0, top), min(region.y1, top + count)
                     if own < past:
                         j = own - top
-                        _outer_product(values[j:], other[j:], past - own, x0, x1 - x0, bank.forward_offsets, right,
+                        _outer_product(values[j:], other[j:], past - own, x0, own_columns, bank.forward_offsets, right,
                                        influence.words.shape[0], sums.kernels)  # fmt: skip
-                        _outer_product(window[ready + low + j :], tile[j:], past - own, x0, x1 - x0,
+                        _outer_product(window[ready + low + j :], tile[j:], past - own, x0, own_columns,
                                        bank.forward_offsets, right, influence.words.shape[0], sums.kernels)  # fmt: skip
                 ready += rows
                 coming += rows

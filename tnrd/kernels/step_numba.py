@@ -27,16 +27,16 @@ from torch.nn import functional
 from tnrd.kernels import step_backward_numba, step_forward_numba
 from tnrd.kernels.correlate_numba import BLOCKS, Bank, Buffers
 from tnrd.kernels.operators import register
-from tnrd.kernels.simd import LANES, LEFT, RIGHT, vectors_beside
+from tnrd.kernels.simd import COPIES, LANES, LEFT, RIGHT, vectors_beside
 from tnrd.kernels.step_forward_numba import Influence
 
 # Of Numba's thread pools, the one that is always there ends the process when two threads of Python enter it at once.
 POOL = threading.Lock()
-CACHE = 2**17  # floats that a core's cache is trusted to hold
+CACHE = 5 * 2**15  # floats that a core's cache is trusted to hold
 GROUP = 4  # rows that the forward pass advances at a time
-BACKWARD_GROUP = (
-    64  # vectors of one response that the backward pass advances at a time, in rows of as many as there are
-)
+BACKWARD_GROUP = 96  # vectors of one response that the backward pass advances at a time, if the cache holds them
+PAGE = 4096  # bytes after which addresses fall into the same set of a first-level cache
+APART = 256
 JOB = 8192  # pixels of a job of the backward pass, so that sums over jobs do not depend on the number of threads
 MOST_JOBS = 64
 
@@ -75,29 +75,22 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
     """Strips as wide as the cache allows, bands for all threads, and the memory for one thread."""
     n, channels, height, width = shape
     r = size // 2
-    planes = max(_padded(filters, _block(filters)), _padded(filters, LEFT))
-    sums = _padded(channels * size, _block(channels * size))
 
-    def group_of(pitch: int) -> int:
-        vectors = max(1, pitch // LANES - 1)
-        return min(height + 2 * r, max(GROUP, BACKWARD_GROUP // vectors)) if backward else GROUP
+    def buffers_of(columns: int, group: int = GROUP) -> Buffers:
+        return _buffers(filters, size, group, _padded(columns, LANES) + LANES)
 
-    def memory(pitch: int) -> int:
-        rows = group_of(pitch) + 2 * r
-        tiles = (2 if backward else 1) * rows * channels * (pitch + 2 * r)
-        responses = (rows + (group_of(pitch) if backward else 0)) * planes * pitch
-        traces = step_backward_numba.TRACES * pitch if backward else 0
-        return tiles + responses + traces + (sums + 1) * (pitch + 4 * r)
+    def fits(buffers: Buffers) -> bool:
+        return _floats(buffers, channels, backward) <= CACHE
 
-    widest = 16 * LANES
-    while widest > 2 * LANES and memory(widest + LANES) > CACHE:
-        widest -= LANES
-    strips = math.ceil(width / max(LANES, widest - 2 * r))
-    own = _padded(math.ceil(width / strips), LANES)  # whole vectors, so that no pixel is summed twice
-    columns = [*range(0, width, own), width]
-    if len(columns) > 2 and width - columns[-2] < r:  # what lies beyond a border folds onto the strip at that border
-        del columns[-2]
-    pitch = _padded(min(width, max(np.diff(columns)) + 2 * r), LANES) + LANES
+    widths = range(16 * LANES, 2 * LANES, -LANES)
+    columns = _strips(width, r, next((most for most in widths if fits(buffers_of(most))), 2 * LANES))
+    own = int(max(np.diff(columns)))
+    responses = min(width, own + 2 * r)
+    buffers = buffers_of(responses)
+    if backward:
+        groups = range(min(height + 2 * r, BACKWARD_GROUP * LANES // responses), GROUP, -1)
+        buffers = next((b for b in (buffers_of(responses, group) for group in groups) if fits(b)), buffers)
+    pitch = buffers.pitch
     wanted = math.ceil(height * own / JOB) if backward else math.ceil(2 * threads / (n * (len(columns) - 1)))
     bands = max(1, min(wanted, height // (8 * size)))
     rows = [height * band // bands for band in range(bands + 1)]
@@ -108,9 +101,35 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
     offsets = 4 * ((dy * channels + c) * (pitch + 2 * r) + dx).ravel()
     offsets = np.pad(offsets, (0, -len(offsets) % _right(len(offsets))), mode="edge").astype(np.int64)
     dy, f = np.meshgrid(np.arange(size), np.arange(filters), indexing="ij")
-    rows_of = 4 * (((2 * r - dy) * planes + f) * pitch).ravel().astype(np.int64)
-    buffers = Buffers(size, group_of(pitch), planes, pitch)
-    return Plan(np.array(parts, np.int64), jobs, buffers, offsets, rows_of, memory(pitch))
+    adjoint_offsets = 4 * (((2 * r - dy) * buffers.planes + f) * pitch).ravel().astype(np.int64)
+    floats = _floats(buffers, channels, backward)
+    return Plan(np.array(parts, np.int64), jobs, buffers, offsets, adjoint_offsets, floats)
+
+
+def _buffers(filters: int, size: int, group: int, pitch: int) -> Buffers:
+    planes = max(_padded(filters, _block(filters)), _padded(filters, LEFT))
+    # Rows at multiples of a page would all fall into the same few places of the cache.
+    while min(4 * planes * pitch % PAGE, -4 * planes * pitch % PAGE) < APART:
+        planes += 1
+    return Buffers(size, group, planes, pitch)
+
+
+def _floats(buffers: Buffers, channels: int, backward: bool) -> int:
+    """What the loops take of the scratch memory of one thread; the backward pass also sums the table."""
+    size, group, planes, pitch = buffers
+    tiles = (1 + backward) * (group + size - 1) * channels * (pitch + size - 1)
+    responses = (group + size - 1 + backward * group) * planes * pitch
+    sums = _padded(channels * size, _block(channels * size)) + 1
+    return tiles + responses + sums * (pitch + 2 * size)
+
+
+def _strips(width: int, r: int, widest: int) -> list[int]:
+    """Borders of strips whose responses fit ``widest`` columns; whole vectors, so that no pixel is summed twice."""
+    own = _padded(math.ceil(width / math.ceil(width / max(LANES, widest - 2 * r))), LANES)
+    columns = [*range(0, width, own), width]
+    if len(columns) > 2 and width - columns[-2] < r:  # what lies beyond a border folds onto the strip at that border
+        del columns[-2]
+    return columns
 
 
 def _block(outputs: int) -> int:
@@ -171,7 +190,7 @@ def step_backward(
             _array(u), _array(g), layout.parts, layout.jobs, _bank(kernels, layout),
             _influence(table, origin, spacing, inner, outer), layout.buffers, _right(taps), to_u.numpy(),
             step_backward_numba.Sums(to_kernels.numpy(), to_table.numpy(), to_scales.numpy()),
-            _memory(layout.workspace),
+            _memory(layout.workspace + 4 * LANES + 2 * COPIES * table.shape[1]),
         )  # fmt: skip
     left, right = to_table.sum(0).unbind(-1)
     pull, growth = to_scales.sum(0).to(u.dtype).unbind(1)

@@ -1,0 +1,189 @@
+"""The engines of the diffusion step against each other, and their memory: tables of scripts/benchmark.py.
+
+Parity is checked before anything is timed.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tnrd.kernels import step_torch
+from tnrd.model import TNRD, TNRDConfig
+
+CONFIGURATIONS = {
+    "5x5x24, 5 steps": TNRDConfig(stages=5, filters=24, kernel_size=5),
+    "7x7x48, 5 steps": TNRDConfig(stages=5, filters=48, kernel_size=7),
+    "7x7x48, 8 steps": TNRDConfig(stages=8, filters=48, kernel_size=7),
+    "16x3x3x64 at half resolution, 8 steps": TNRDConfig(stages=8, filters=64, kernel_size=3, grid=2, companions=12),
+}
+BATCH, CROP = 16, 96  # of the training rows
+SIGMA = 25 / 255
+TOLERANCE = 1e-5  # largest difference from the reference in float64, intensities in [0, 1]
+
+
+def build(config: TNRDConfig, engine: str) -> TNRD:
+    """A model of this shape with its initial weights: the time does not depend on what it has learned."""
+    torch.manual_seed(0)
+    model = TNRD(config)
+    model.engine = engine
+    return model
+
+
+def useful_flops(config: TNRDConfig) -> float:
+    """Operations of the correlations per pixel: 2 F C k^2 multiply-adds a cell and step; psi is not counted."""
+    step = 4 * config.filters * config.components.total * config.kernel_size**2
+    return step * config.stages / config.grid**2
+
+
+def matrix_product_rate(size: int = 1024) -> float:
+    """GFLOP/s of torch's float32 matrix product, best of 20."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return float(2 * size**3 / min(times(lambda: a @ b, 20)) / 1e9)
+
+
+def times(call: Callable[[], Any], repeat: int) -> list[float]:
+    """Seconds of ``repeat`` calls after one that is not counted."""
+    call()
+    seconds = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def check_parity(config: TNRDConfig, engine: str) -> None:
+    """Refuse to time an engine whose result or gradients are not those of the reference in float64.
+
+    Gradients may differ more: a response within rounding of a sample of psi's table takes the slope of either side.
+    """
+    model = build(config, engine)
+    reference = copy.deepcopy(model).double()
+    reference.engine = "torch"
+    x = torch.rand(2, 1, 62, 34, generator=torch.Generator().manual_seed(1))
+    results = []
+    for network, picture in ((model, x), (reference, x.double())):
+        out = network(picture, SIGMA)
+        out.square().sum().backward()
+        gradient = torch.cat([p.grad.flatten().double() for p in network.parameters() if p.grad is not None])
+        results.append((out, gradient))
+    (out, found), (expected, gradient) = results
+    difference, slopes = float((out - expected).abs().max()), float((found - gradient).norm() / gradient.norm())
+    if not (difference <= TOLERANCE and slopes <= 1e-2):
+        raise SystemExit(f"{engine} differs by {difference}, its gradients by {slopes}: nothing is timed.")
+
+
+def inference_rows(sizes: list[int], slow_up_to: int, repeat: int) -> list[dict[str, Any]]:
+    """Whole models on square pictures, for each engine; the slow engines on the smaller ones only."""
+    rows = []
+    for name, config in CONFIGURATIONS.items():
+        check_parity(config, "numba")
+        for size in sizes:
+            rate = matrix_product_rate()
+            x = torch.rand(1, 1, size, size)
+            seconds = {"numba": _inference(config, "numba", x, repeat)}
+            if size <= slow_up_to:
+                seconds["torch"] = _inference(config, "torch", x, min(repeat, 3))
+                seconds["torch.compile"] = _inference(config, "torch", x, min(repeat, 3), compiled=True)
+            rows += _rows(name, config, f"{size}x{size}", x.numel(), seconds, 1.0, rate)
+    return rows
+
+
+def training_rows(repeat: int) -> list[dict[str, Any]]:
+    """Forward and backward on a batch of crops; three and a half times the operations of the forward pass."""
+    rows = []
+    for name, config in CONFIGURATIONS.items():
+        rate = matrix_product_rate()
+        x = torch.rand(BATCH, 1, CROP, CROP)
+        seconds = {}
+        for engine in ("numba", "torch"):
+            seconds[engine] = float(np.median(times(functools.partial(_update, build(config, engine), x), repeat)))
+        rows += _rows(name, config, f"{BATCH} x {CROP}x{CROP}", x.numel(), seconds, 3.5, rate)
+    return rows
+
+
+def _update(model: TNRD, x: Tensor) -> None:
+    model.zero_grad()
+    model(x, SIGMA).square().mean().backward()
+
+
+def _inference(config: TNRDConfig, engine: str, x: Tensor, repeat: int, compiled: bool = False) -> float:
+    model = build(config, engine)
+    plain: AbstractContextManager[Any] = nullcontext()
+    faster = torch.compile(step_torch.diffusion_step) if compiled else None
+    with torch.no_grad(), mock.patch.object(step_torch, "diffusion_step", faster) if compiled else plain:
+        return float(np.median(times(lambda: model(x, SIGMA), repeat)))
+
+
+def _rows(
+    name: str, config: TNRDConfig, shape: str, pixels: int, seconds: dict[str, float], work: float, rate: float
+) -> list[dict[str, Any]]:
+    rows = []
+    for engine, time_ in seconds.items():
+        gflops = work * useful_flops(config) * pixels / time_ / 1e9
+        rows.append(
+            {
+                "configuration": name,
+                "shape": shape,
+                "engine": engine,
+                "per_mpx": time_ / pixels * 1e6,
+                "gflops": gflops,
+                "matrix_product_gflops": rate,
+                "share": gflops / rate,
+                "times_slower": time_ / seconds["numba"],
+            }
+        )
+    return rows
+
+
+def print_engines(rows: list[dict[str, Any]]) -> None:
+    """Markdown."""
+    print("| configuration | pixels | engine | s/Mpx | GFLOP/s | of the matrix product | times slower |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows:
+        print(
+            f"| {row['configuration']} | {row['shape']} | {row['engine']} | {row['per_mpx']:.3f} | {row['gflops']:.0f} "
+            f"| {100 * row['share']:.0f} % | {row['times_slower']:.1f} |"
+        )
+
+
+MEMORY = """
+import json, sys
+from pathlib import Path
+import numpy as np
+import tnrd
+
+def kilobytes(name):  # Linux: what /proc says of this process
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+size, model = int(sys.argv[1]), tnrd.load_model(sys.argv[2])
+tnrd.denoise(np.random.default_rng(0).random((256, 256), np.float32), 0.1, model=model)
+x = np.random.default_rng(0).random((size, size), np.float32)
+before = kilobytes("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+out = tnrd.denoise(x, 0.1, model=model)
+print(json.dumps({"size": size, "extra_bytes": 1024 * (kilobytes("VmHWM") - before) - out.nbytes}))
+"""
+
+
+def peak_memory(sizes: list[int], model: str) -> list[dict[str, Any]]:
+    """Peak resident memory of a denoising in a process of its own, beyond input and output."""
+    command = [sys.executable, "-c", MEMORY]
+    return [
+        json.loads(subprocess.run([*command, str(size), model], check=True, capture_output=True, text=True).stdout)
+        for size in sizes
+    ]
