@@ -424,7 +424,7 @@ def test_a_double_precision_model_computes_in_double() -> None:
 
 @pytest.mark.parametrize("model", ["gray", GREY])
 def test_unknown_engine(model: str | TNRD) -> None:
-    with pytest.raises(ValueError, match="engine must be one of auto, torch, numba, got 'fortran'"):
+    with pytest.raises(ValueError, match="engine must be one of auto, torch, numba, triton, got 'fortran'"):
         tnrd.denoise(noisy_picture(), SIGMA, model=model, engine="fortran")
 
 

@@ -51,7 +51,12 @@ def parser() -> argparse.ArgumentParser:
         "0 leaves the picture as it is, 1 is the full result (default: 1)",
     )
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto, a GPU if there is one")
-    add("--engine", choices=("auto", "torch", "numba"), default="auto", help="default: auto, the fastest that can")
+    add(
+        "--engine",
+        choices=("auto", "torch", "numba", "triton"),
+        default="auto",
+        help="default: auto, the fastest that can",
+    )
     add("--tile", type=_count, metavar="N", help="side of the tiles in pixels; smaller ones need less memory")
     add("--overwrite", action="store_true", help="replace an existing output, be it the input itself")
     add("--max-pixels", type=_count, metavar="N", help="refuse larger pictures (default: 400000000)")

@@ -60,7 +60,7 @@ def denoise(
             between steps. 0 returns the image, 1 the full result.
         device: "auto" (the GPU if there is one; of a loaded model, where it lies), "cpu", "cuda" or "mps".
         tile: Largest side of the tiles that bound the memory; chosen by the device when None.
-        engine: "auto", "torch" or "numba", see :mod:`tnrd.kernels.dispatch`.
+        engine: "auto", "torch", "numba" or "triton", see :mod:`tnrd.kernels.dispatch`.
 
     Returns:
         The shape of ``image``, float32 on the [0, 1] scale. Not clipped: values may leave [0, 1] a little.

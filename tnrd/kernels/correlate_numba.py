@@ -162,36 +162,37 @@ _row3, _row4, _row5, _row6, _row7, _row8 = (_multiply_row(outputs) for outputs i
 
 
 @part
-def _multiply(factors, offsets, source, target, pitch, columns):
-    """All blocks of outputs of one row: ``source`` and ``target`` are addresses, ``pitch`` bytes between outputs."""
-    blocks, taps, outputs = factors.shape
-    o = address(offsets)
+def _multiply(factors, b, offsets, source, target, pitch, columns):
+    """Block b of the outputs of one row: ``source`` and ``target`` are addresses, ``pitch`` bytes between outputs."""
+    _, taps, outputs = factors.shape
+    o, a = address(offsets), address(factors) + b * taps * outputs * 4
     vectors = (columns + LANES - 1) // LANES
-    for b in range(blocks):
-        a = address(factors) + b * taps * outputs * 4
-        d = target + b * outputs * pitch
-        if outputs == 3:
-            _row3(source, o, a, taps, d, pitch, vectors)
-        elif outputs == 4:
-            _row4(source, o, a, taps, d, pitch, vectors)
-        elif outputs == 5:
-            _row5(source, o, a, taps, d, pitch, vectors)
-        elif outputs == 6:
-            _row6(source, o, a, taps, d, pitch, vectors)
-        elif outputs == 7:
-            _row7(source, o, a, taps, d, pitch, vectors)
-        else:
-            _row8(source, o, a, taps, d, pitch, vectors)
+    if outputs == 3:
+        _row3(source, o, a, taps, target, pitch, vectors)
+    elif outputs == 4:
+        _row4(source, o, a, taps, target, pitch, vectors)
+    elif outputs == 5:
+        _row5(source, o, a, taps, target, pitch, vectors)
+    elif outputs == 6:
+        _row6(source, o, a, taps, target, pitch, vectors)
+    elif outputs == 7:
+        _row7(source, o, a, taps, target, pitch, vectors)
+    else:
+        _row8(source, o, a, taps, target, pitch, vectors)
 
 
 @part
-def correlate_rows(tile, rows, columns, bank, target, row):
-    """target[row + j] = K tile for ``rows`` rows; tile is (rows + 2r, C, pitch), target (rows, planes, pitch)."""
+def correlate_rows(tile, rows, columns, bank, b, target, row):
+    """target[row + j] = K tile for ``rows`` rows and block b of the filters.
+
+    tile is (rows + 2r, C, pitch), target (rows, planes, pitch). A block at a time, so that what follows finds it in the
+    first-level cache.
+    """
     pitch = target.shape[2] * 4
     for j in range(rows):
         source = address(tile) + j * tile.shape[1] * tile.shape[2] * 4
-        responses = address(target) + (row + j) * target.shape[1] * pitch
-        _multiply(bank.forward, bank.forward_offsets, source, responses, pitch, columns)
+        responses = address(target) + ((row + j) * target.shape[1] + b * bank.forward.shape[2]) * pitch
+        _multiply(bank.forward, b, bank.forward_offsets, source, responses, pitch, columns)
 
 
 @part
@@ -204,8 +205,9 @@ def subtract_adjoint_row(window, j, bank, partial, total, region, y, size, targe
     r = size // 2
     pitch = partial.shape[1] * 4
     source = address(window) + j * window.shape[1] * window.shape[2] * 4
-    sums = address(partial) + 2 * r * 4
-    _multiply(bank.adjoint, bank.adjoint_offsets, source, sums, pitch, region.columns)
+    for b in range(bank.adjoint.shape[0]):
+        sums = address(partial) + b * bank.adjoint.shape[2] * pitch + 2 * r * 4
+        _multiply(bank.adjoint, b, bank.adjoint_offsets, source, sums, pitch, region.columns)
     row = mirror(y, height)
     own = region.x1 - region.x0
     count = region.left + own + region.right

@@ -1,41 +1,62 @@
 """Which engine computes the diffusion step.
 
-``torch`` is the reference and runs anywhere; ``numba`` is compiled for the CPU. ``auto`` takes the fastest engine that
-can do the tensor at hand; an engine asked for by name never gives way to another silently.
+``torch`` is the reference and runs anywhere; ``numba`` is compiled for the CPU, ``triton`` for an NVIDIA GPU, or run on
+the CPU by its interpreter where TRITON_INTERPRET=1 is set before it is first imported. ``auto`` takes numba for float32
+on the CPU and torch elsewhere: triton has been checked in the interpreter only so far, and has to be asked for. An
+engine asked for by name never gives way to another silently.
 """
 
 from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
 
 import torch
 from torch import Tensor
 
 from tnrd.kernels import step_torch
 
-ENGINES = ("auto", "torch", "numba")
+ENGINES = ("auto", "torch", "numba", "triton")
 
 
 def resolve_engine(engine: str, device: torch.device, dtype: torch.dtype = torch.float32) -> str:
     """The engine that ``engine`` means for a tensor of this device and dtype.
 
     Args:
-        engine: "auto", "torch" or "numba".
+        engine: One of :data:`ENGINES`.
         device: Where the tensor lies.
         dtype: Its dtype.
 
     Returns:
-        "torch" or "numba".
+        "torch", "numba" or "triton".
 
     Raises:
         ValueError: The engine is unknown, or was asked for by name and cannot run here.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}.")
-    fits = device.type == "cpu" and dtype == torch.float32
-    if engine == "numba" and not fits:
-        raise ValueError(f"Engine 'numba' computes float32 on the CPU, got {dtype} on {device}; 'torch' can do this.")
     if engine == "auto":
-        return "numba" if fits else "torch"
+        return "torch" if _why_not("numba", device, dtype) else "numba"
+    reason = _why_not(engine, device, dtype)
+    if reason:
+        able = [name for name in ENGINES[1:] if not _why_not(name, device, dtype)]
+        raise ValueError(f"Engine {engine!r} {reason}; {' or '.join(map(repr, able))} can do this.")
     return engine
+
+
+def _why_not(engine: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why an engine cannot compute a tensor of this device and dtype, or None if it can."""
+    if engine == "numba" and (device.type != "cpu" or dtype != torch.float32):
+        return f"computes float32 on the CPU, got {dtype} on {device}"
+    if engine == "triton":
+        if importlib.util.find_spec("triton") is None:
+            return "needs the package triton, which is not installed"
+        if dtype != torch.float32:
+            return f"computes float32, got {dtype}"
+        if device.type != "cuda" and (device.type != "cpu" or os.environ.get("TRITON_INTERPRET") != "1"):
+            return f"computes on a CUDA device, or with TRITON_INTERPRET=1 on the CPU, got {device}"
+    return None
 
 
 def diffusion_step(
@@ -64,9 +85,9 @@ def diffusion_step(
         chosen = "torch"
     if chosen == "torch":
         return step_torch.diffusion_step(u, f, kernels, table, origin, spacing, *scales)
-    from tnrd.kernels.step_numba import diffusion_step as compiled
-
-    return compiled(u, f, kernels, table, origin, spacing, *scales)
+    compiled = importlib.import_module(f"tnrd.kernels.step_{chosen}").diffusion_step
+    result: Tensor = compiled(u, f, kernels, table, origin, spacing, *scales)
+    return result
 
 
 def _wants_gradient_of_a_map(scales: list[Tensor], *others: Tensor) -> bool:

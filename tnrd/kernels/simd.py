@@ -207,20 +207,22 @@ def _look_up(builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: An
     """Whether the position is inside the table, its sample, the remainder, and T and its rise there."""
     raw = _fma(builder, z, _splat(builder, slope), _splat(builder, offset))
     top = _splat(builder, last)
-    # Unordered comparisons: a NaN passes as itself, and only the index below must not see it.
-    low = builder.select(builder.fcmp_unordered(">", raw, _zeros(VECTOR)), raw, _zeros(VECTOR))
-    position = builder.select(builder.fcmp_unordered("<", low, top), low, top)
-    inside = builder.fcmp_unordered("==", position, raw)
-    finite = builder.select(builder.fcmp_ordered("ord", position, position), position, _zeros(VECTOR))
-    whole = builder.fptosi(finite, INDEX)
+    # Ordered comparisons: a NaN looks up the first sample, and is put back into the remainder.
+    low = builder.select(builder.fcmp_ordered(">", raw, _zeros(VECTOR)), raw, _zeros(VECTOR))
+    position = builder.select(builder.fcmp_ordered("<", low, top), low, top)
+    whole = builder.fptosi(position, INDEX)
     highest = builder.sub(builder.fptosi(top, INDEX), ir.Constant(INDEX, [1] * LANES))
     i = builder.select(builder.icmp_signed("<", whole, highest), whole, highest)
-    t = builder.fsub(position, builder.sitofp(i, VECTOR))
+    remainder = builder.fsub(position, builder.sitofp(i, VECTOR))
+    t = builder.select(builder.fcmp_unordered("uno", raw, raw), raw, remainder)
+    inside = builder.fcmp_ordered("==", position, raw)
     # One 64-bit load a lane is faster than the gather instructions of current processors.
     words = ir.Constant(PAIRS, ir.Undefined)
+    eight = ir.Constant(PAIRS, [3] * LANES)
+    places = builder.add(_splat(builder, table), builder.shl(builder.zext(i, PAIRS), eight))
     for lane in range(LANES):
-        number = builder.zext(builder.extract_element(i, INT32(lane)), INT64)
-        words = builder.insert_element(words, builder.load(_pointer(builder, table, number, 8, INT64)), INT32(lane))
+        place = builder.inttoptr(builder.extract_element(places, INT32(lane)), INT64.as_pointer())
+        words = builder.insert_element(words, builder.load(place), INT32(lane))
     both_type = ir.VectorType(FLOAT, 2 * LANES)
     both, undefined = builder.bitcast(words, both_type), ir.Constant(both_type, ir.Undefined)
     left, rise = (

@@ -38,16 +38,16 @@ class Sums(NamedTuple):
 
 
 @part
-def _influence_gradient(values, window, top, columns, influence, n, region, cells, traces, sums):
-    """Rows of K u become s(K u), rows of K g become s'(K u) K g; the first of them is row ``top`` of the picture.
+def _influence_gradient(values, window, top, influence, f0, f1, n, region, cells, traces, sums):
+    """For filters f0 to f1, rows of K u become s(K u), rows of K g s'(K u) K g; the first is row ``top`` of picture n.
 
     Over the owned rows and columns, the table sums factor K g (1 - t) and factor K g t, the scales K g T and K g T' z.
     """
     words, slope, factor = influence.words, influence.slope[n, :, 0, 0], influence.factor[n, :, 0, 0]
     lowest, highest = traces[2].view(np.int32), traces[3].view(np.int32)
     pitch = cells.shape[1] * cells.shape[2] * 4
-    x0, x1 = region.x0 - region.start, region.x1 - region.start
-    for f in range(words.shape[0]):
+    x0, x1, columns = region.x0 - region.start, region.x1 - region.start, region.columns
+    for f in range(f0, min(f1, words.shape[0])):
         table = address(words) + f * words.shape[1] * 8
         for lane in range(LANES):
             traces[0, lane] = np.float32(0.0)
@@ -62,8 +62,9 @@ def _influence_gradient(values, window, top, columns, influence, n, region, cell
                     address(z) + x * 4, address(w) + x * 4, table, slope[f], influence.offset, influence.last,
                     factor[f], x0 - x, min(x1, owned) - x, address(cells), pitch, address(traces),
                 )  # fmt: skip
-            z[columns:] = np.float32(0.0)
-            w[columns:] = np.float32(0.0)
+            for x in range(columns, z.size):
+                z[x] = np.float32(0.0)
+                w[x] = np.float32(0.0)
         value, growth = np.float32(0.0), np.float32(0.0)
         first, stop = words.shape[1], 0
         for lane in range(LANES):
@@ -133,10 +134,12 @@ def _sweep(u, g, n, region, bank, influence, buffers, right, to_u, sums, work):
                     top, count = coming + low, high - low
                     load_rows(u, tile, top - r, count + 2 * r, region.start - r, width)
                     load_rows(g, other, top - r, count + 2 * r, region.start - r, width)
-                    correlate_rows(tile, count, region.columns, bank, values, 0)
-                    correlate_rows(other, count, region.columns, bank, window, ready + low)
-                    _influence_gradient(values[:count], window[ready + low :], top, region.columns, influence, n,
-                                        region, cells, traces[0], sums)  # fmt: skip
+                    side = bank.forward.shape[2]
+                    for b in range(bank.forward.shape[0]):
+                        correlate_rows(tile, count, region.columns, bank, b, values, 0)
+                        correlate_rows(other, count, region.columns, bank, b, window, ready + low)
+                        _influence_gradient(values[:count], window[ready + low :], top, influence, b * side,
+                                            b * side + side, n, region, cells, traces[0], sums)  # fmt: skip
                     own, past = max(region.y0, top), min(region.y1, top + count)
                     if own < past:
                         j = own - top

@@ -58,26 +58,30 @@ def _react(u, f, weight, out, y, x0, x1):
 
 
 @part
-def _influence_row(responses, columns, influence, n, y, start):
-    """psi in place on a row of responses (planes, pitch), whose first column is at ``start``; zero beyond the last."""
-    slope, factor = influence.slope[n], influence.factor[n]
-    per_pixel = slope.size > slope.shape[0]
-    words = influence.words
-    for f in range(words.shape[0]):
-        z = responses[f]
+def _influence_rows(window, first, rows, columns, influence, f0, f1, n, y, start):
+    """psi of filters f0 to f1 in place on rows of the window, zero beyond ``columns``.
+
+    The first of them is row y of picture n, from column ``start`` on.
+    """
+    words, slope, factor = influence.words, influence.slope, influence.factor
+    per_pixel = slope.shape[2] * slope.shape[3] > 1
+    one = np.float32(1.0)
+    for f in range(f0, min(f1, words.shape[0])):
         table = address(words) + f * words.shape[1] * 8
-        slopes, factors = slope[f, y if per_pixel else 0], factor[f, y if per_pixel else 0]
-        if per_pixel:
-            for x in range(columns):
-                z[x] *= slopes[start + x]
-        a = np.float32(1.0) if per_pixel else slopes[0]
-        b = np.float32(1.0) if per_pixel else factors[0]
-        for x in range(0, columns, LANES):
-            influence_block(address(z) + x * 4, table, a, influence.offset, influence.last, b)
-        if per_pixel:
-            for x in range(columns):
-                z[x] *= factors[start + x]
-        z[columns:] = np.float32(0.0)
+        a = one if per_pixel else slope[n, f, 0, 0]
+        b = one if per_pixel else factor[n, f, 0, 0]
+        for j in range(rows):
+            z = address(window) + ((first + j) * window.shape[1] + f) * window.shape[2] * 4
+            if per_pixel:
+                for x in range(columns):
+                    window[first + j, f, x] *= slope[n, f, y + j, start + x]
+            for x in range(0, columns, LANES):
+                influence_block(z + x * 4, table, a, influence.offset, influence.last, b)
+            if per_pixel:
+                for x in range(columns):
+                    window[first + j, f, x] *= factor[n, f, y + j, start + x]
+            for x in range(columns, window.shape[2]):
+                window[first + j, f, x] = np.float32(0.0)
 
 
 @part
@@ -106,9 +110,11 @@ def _sweep(u, f, n, region, bank, influence, weight, buffers, out, work):
                 zero_rows(window, ready + high, ready + rows)
                 if low < high:
                     load_rows(u, tile, coming + low - r, high - low + 2 * r, region.start - r, region.columns + 2 * r)
-                    correlate_rows(tile, high - low, region.columns, bank, window, ready + low)
-                    for j in range(low, high):
-                        _influence_row(window[ready + j], region.columns, influence, n, coming + j, region.start)
+                    side = bank.forward.shape[2]
+                    for b in range(bank.forward.shape[0]):
+                        correlate_rows(tile, high - low, region.columns, bank, b, window, ready + low)
+                        _influence_rows(window, ready + low, high - low, region.columns, influence, b * side,
+                                        b * side + side, n, coming + low, region.start)  # fmt: skip
                 ready += rows
                 coming += rows
             begin = 0

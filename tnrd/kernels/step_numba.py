@@ -33,6 +33,7 @@ from tnrd.kernels.step_forward_numba import Influence
 # Of Numba's thread pools, the one that is always there ends the process when two threads of Python enter it at once.
 POOL = threading.Lock()
 CACHE = 5 * 2**15  # floats that a core's cache is trusted to hold
+WIDEST = 34 * LANES  # responses of a row of a strip: 512 pixels and what the kernels reach beyond
 GROUP = 4  # rows that the forward pass advances at a time
 BACKWARD_GROUP = 96  # vectors of one response that the backward pass advances at a time, if the cache holds them
 PAGE = 4096  # bytes after which addresses fall into the same set of a first-level cache
@@ -82,7 +83,7 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
     def fits(buffers: Buffers) -> bool:
         return _floats(buffers, channels, backward) <= CACHE
 
-    widths = range(16 * LANES, 2 * LANES, -LANES)
+    widths = range(WIDEST, 2 * LANES, -LANES)
     columns = _strips(width, r, next((most for most in widths if fits(buffers_of(most))), 2 * LANES))
     own = int(max(np.diff(columns)))
     responses = min(width, own + 2 * r)
@@ -132,6 +133,7 @@ def _strips(width: int, r: int, widest: int) -> list[int]:
     return columns
 
 
+@lru_cache
 def _block(outputs: int) -> int:
     """Outputs per register block that waste least; a block costs its sums, or its loads if they are more."""
 
