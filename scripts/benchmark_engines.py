@@ -81,7 +81,10 @@ def check_parity(config: TNRDConfig, engine: str) -> None:
         gradient = torch.cat([p.grad.flatten().double() for p in network.parameters() if p.grad is not None])
         results.append((out, gradient))
     (out, found), (expected, gradient) = results
-    difference, slopes = float((out - expected).detach().abs().max()), float((found - gradient).norm() / gradient.norm())
+    difference, slopes = (
+        float((out - expected).detach().abs().max()),
+        float((found - gradient).norm() / gradient.norm()),
+    )
     if not (difference <= TOLERANCE and slopes <= 1e-2):
         raise SystemExit(f"{engine} differs by {difference}, its gradients by {slopes}: nothing is timed.")
 

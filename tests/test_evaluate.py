@@ -53,7 +53,8 @@ def test_evaluate_names_an_unknown_baseline(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_benchmark_reports_a_ratio_to_a_competitor(tmp_path: Path) -> None:
     report = tmp_path / "b.json"
-    done = run("benchmark.py", "--tables", "methods", "--size", "128", "--against", "tv", "--repeat", "1", "--json", str(report))
+    options = ["--tables", "methods", "--size", "128", "--against", "tv", "--repeat", "1"]
+    done = run("benchmark.py", *options, "--json", str(report))
     assert done.returncode == 0, done.stderr
     rows = json.loads(report.read_text())["rows"]
     assert [row["method"] for row in rows] == ["tnrd gray", "tnrd 5x5x24, 5 steps", "tv"]

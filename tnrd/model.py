@@ -191,8 +191,11 @@ class TNRD(nn.Module):
         f, level = self.to_grid(x, self._noise_level(x, sigma))
         u = f if self.lift is None else torch.cat([f, correlate(f, self.lift())], dim=1)
         yield u
-        for t in range(self.config.stages if steps is None else steps):
-            u = self.stage(t)(u, f, level, self.engine)
+        stages = [self.stage(t) for t in range(self.config.stages if steps is None else steps)]
+        # All matrix products first: their threads go on spinning for a while, and a compiled step would have to wait.
+        coefficients = [stage.coefficients() for stage in stages]
+        for stage, own in zip(stages, coefficients, strict=True):
+            u = stage(u, f, level, self.engine, own)
             yield u
 
     @torch.no_grad()

@@ -42,7 +42,18 @@ class DiffusionStage(nn.Module):
         self.value_scale = SigmaCurve(count, degree)
         self.reaction = SigmaCurve(1, degree, initial=reaction)
 
-    def forward(self, u: Tensor, f: Tensor, sigma: Tensor, engine: str = "auto") -> Tensor:
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """Kernels (F, C, k, k) and table of psi (F, L), what a step needs whatever the noise level."""
+        return self.filters(), self.influence.table()
+
+    def forward(
+        self,
+        u: Tensor,
+        f: Tensor,
+        sigma: Tensor,
+        engine: str = "auto",
+        coefficients: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
         """u_t from u_{t-1}.
 
         Args:
@@ -50,13 +61,15 @@ class DiffusionStage(nn.Module):
             f: (N, observed, H, W) noisy image.
             sigma: (N, 1, 1, 1) or (N, 1, H, W) noise level, on the [0, 1] scale.
             engine: See :mod:`tnrd.kernels.dispatch`; a step with ``influence.exact`` is computed by torch.
+            coefficients: Those of :meth:`coefficients`, if they are at hand.
 
         Returns:
             The shape of ``u``.
         """
         psi, (inner, outer) = self.influence, self._scales(sigma)
         if not psi.exact:
-            kernels, table, reaction = self.filters(), psi.table(), self.reaction(sigma)
+            kernels, table = coefficients or self.coefficients()
+            reaction = self.reaction(sigma)
             return diffusion_step(u, f, kernels, table, psi.origin, psi.spacing, inner, outer, reaction, engine)
         observed = f.shape[1]
         step = diffusion_force(u, self.filters(), lambda z: psi(z, inner, outer))

@@ -32,7 +32,7 @@ def _lanes_and_registers() -> tuple[int, int]:
 LANES, REGISTERS = _lanes_and_registers()
 # Sides of the blocks of inner products: all accumulators, one column of factors and one more fit the registers.
 LEFT, RIGHT = (4, (5, 6)) if REGISTERS == 32 else (3, (3, 4))
-COPIES = 8  # of a table to which the lanes add in turn
+COPIES = 2  # of a table to which the lanes add in turn
 VECTOR = ir.VectorType(FLOAT, LANES)
 INDEX = ir.VectorType(INT32, LANES)
 PAIRS = ir.VectorType(INT64, LANES)
@@ -153,10 +153,9 @@ def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor
     """What the backward pass needs of one vector of responses z and of w = K g; position = slope z + offset.
 
     In place: z <- factor T, w <- factor slope T' w, with T' the rise to the next sample, 0 where the position is
-    clamped. Lanes from ``first`` on, before ``stop``, are summed: w (1 - t) and w t are added to the sample's pair in
-    the table at ``cells``, of which :data:`COPIES`, ``pitch`` bytes apart, take turns, since an addition waits for the
-    one before it to the same place; four vectors at ``sums`` take w T, w T' z, and the lowest and the highest number of
-    a sample (int32).
+    clamped. Lanes from ``first`` on, before ``stop``, are summed: factor w (1 - t) and factor w t are added to the
+    sample's pair in the table at ``cells``, of which :data:`COPIES`, ``pitch`` bytes apart, take turns, since an
+    addition waits for the one before it to the same place; two vectors at ``sums`` take w T and w T' z.
     """
 
     def codegen(context, builder, signature, arguments):
@@ -178,12 +177,9 @@ def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor
         for number, term in enumerate((value, builder.fmul(bend, z))):
             term = builder.fmul(w, builder.select(owned, term, _zeros(VECTOR)))
             _store(builder, builder.fadd(_load(builder, sums, number), term), sums, number)
-        for number, sign in ((2, "<"), (3, ">")):
-            extreme = _pointer(builder, sums, INT64(number), 4 * LANES, INDEX)
-            known = builder.load(extreme, align=4)
-            builder.store(builder.select(builder.icmp_signed(sign, i, known), i, known), extreme, align=4)
-        above = builder.fmul(w, t)
-        _scatter(builder, i, builder.fsub(w, above), above, cells, pitch)
+        weight = builder.fmul(w, scale)
+        above = builder.fmul(weight, builder.select(owned, t, _zeros(VECTOR)))
+        _scatter(builder, i, builder.fsub(weight, above), above, cells, pitch)
         return context.get_dummy_value()
 
     numbers = [types.float32] * 4

@@ -23,14 +23,14 @@ from tnrd.kernels.correlate_numba import (
     subtract_adjoint_row,
     zero_rows,
 )
-from tnrd.kernels.simd import COPIES, LANES, LEFT, RIGHT, dot_block, influence_gradient_block
+from tnrd.kernels.simd import LANES, LEFT, RIGHT, dot_block, influence_gradient_block
 
 _dot_narrow, _dot_wide = (dot_block(LEFT, right) for right in RIGHT)
 _NARROW = RIGHT[0]
 
 
 class Sums(NamedTuple):
-    """Sums of a job over pixels: for the kernels (F, taps), the table (F, L, 2), and of an image the scales (2, F)."""
+    """Sums of a job over pixels: kernels (F, taps), table (COPIES, F, L, 2), and of an image the scales (2, F)."""
 
     kernels: Any
     table: Any
@@ -38,49 +38,37 @@ class Sums(NamedTuple):
 
 
 @part
-def _influence_gradient(values, window, top, influence, f0, f1, n, region, cells, traces, sums):
+def _influence_gradient(values, window, top, influence, f0, f1, n, region, traces, sums):
     """For filters f0 to f1, rows of K u become s(K u), rows of K g s'(K u) K g; the first is row ``top`` of picture n.
 
     Over the owned rows and columns, the table sums factor K g (1 - t) and factor K g t, the scales K g T and K g T' z.
     """
     words, slope, factor = influence.words, influence.slope[n, :, 0, 0], influence.factor[n, :, 0, 0]
-    lowest, highest = traces[2].view(np.int32), traces[3].view(np.int32)
-    pitch = cells.shape[1] * cells.shape[2] * 4
+    pitch = words.shape[0] * words.shape[1] * 8
     x0, x1, columns = region.x0 - region.start, region.x1 - region.start, region.columns
     for f in range(f0, min(f1, words.shape[0])):
         table = address(words) + f * words.shape[1] * 8
+        cells = address(sums.table) + f * words.shape[1] * 8
         for lane in range(LANES):
             traces[0, lane] = np.float32(0.0)
             traces[1, lane] = np.float32(0.0)
-            lowest[lane] = words.shape[1]
-            highest[lane] = -1
         for j in range(values.shape[0]):
             z, w = values[j, f], window[j, f]
             owned = columns if region.y0 <= top + j < region.y1 else 0
             for x in range(0, columns, LANES):
                 influence_gradient_block(
                     address(z) + x * 4, address(w) + x * 4, table, slope[f], influence.offset, influence.last,
-                    factor[f], x0 - x, min(x1, owned) - x, address(cells), pitch, address(traces),
+                    factor[f], x0 - x, min(x1, owned) - x, cells, pitch, address(traces),
                 )  # fmt: skip
             for x in range(columns, z.size):
                 z[x] = np.float32(0.0)
                 w[x] = np.float32(0.0)
         value, growth = np.float32(0.0), np.float32(0.0)
-        first, stop = words.shape[1], 0
         for lane in range(LANES):
             value += traces[0, lane]
             growth += traces[1, lane]
-            first = min(first, lowest[lane])
-            stop = max(stop, highest[lane] + 1)
         sums.scales[0, f] += value
         sums.scales[1, f] += growth
-        for i in range(first, stop):
-            for half in range(2):
-                total = np.float32(0.0)
-                for copy in range(cells.shape[0]):
-                    total += cells[copy, i, half]
-                    cells[copy, i, half] = np.float32(0.0)
-                sums.table[f, i, half] += factor[f] * total
 
 
 @part
@@ -113,9 +101,7 @@ def _sweep(u, g, n, region, bank, influence, buffers, right, to_u, sums, work):
     other, used = carve(work, used, group + 2 * r, channels, pitch + 2 * r)
     window, used = carve(work, used, group + 2 * r, planes, pitch)
     values, used = carve(work, used, group, planes, pitch)
-    traces, used = carve(work, used, 1, 4, LANES)
-    cells, used = carve(work, used, COPIES, influence.words.shape[1], 2)
-    cells[:] = np.float32(0.0)
+    traces, used = carve(work, used, 1, 2, LANES)
     lines, used = carve(work, used, 1, bank.adjoint.shape[0] * bank.adjoint.shape[2] + 1, pitch + 4 * r)
     partial, total = lines[0, :-1], lines[0, -1]
     partial[:, : 2 * r] = np.float32(0.0)
@@ -139,7 +125,7 @@ def _sweep(u, g, n, region, bank, influence, buffers, right, to_u, sums, work):
                         correlate_rows(tile, count, region.columns, bank, b, values, 0)
                         correlate_rows(other, count, region.columns, bank, b, window, ready + low)
                         _influence_gradient(values[:count], window[ready + low :], top, influence, b * side,
-                                            b * side + side, n, region, cells, traces[0], sums)  # fmt: skip
+                                            b * side + side, n, region, traces[0], sums)  # fmt: skip
                     own, past = max(region.y0, top), min(region.y1, top + count)
                     if own < past:
                         j = own - top

@@ -116,12 +116,12 @@ def _buffers(filters: int, size: int, group: int, pitch: int) -> Buffers:
 
 
 def _floats(buffers: Buffers, channels: int, backward: bool) -> int:
-    """What the loops take of the scratch memory of one thread; the backward pass also sums the table."""
+    """What the loops take of the scratch memory of one thread."""
     size, group, planes, pitch = buffers
     tiles = (1 + backward) * (group + size - 1) * channels * (pitch + size - 1)
     responses = (group + size - 1 + backward * group) * planes * pitch
     sums = _padded(channels * size, _block(channels * size)) + 1
-    return tiles + responses + sums * (pitch + 2 * size)
+    return tiles + responses + sums * (pitch + 2 * size) + 2 * LANES
 
 
 def _strips(width: int, r: int, widest: int) -> list[int]:
@@ -186,15 +186,15 @@ def step_backward(
         layout = plan(tuple(u.shape), filters, size, True, 0)
         jobs = len(layout.jobs) - 1
         to_kernels = torch.zeros(jobs, _padded(filters, LEFT), len(layout.offsets), dtype=torch.float64)
-        to_table = torch.zeros(jobs, *table.shape, 2)
+        to_table = torch.zeros(jobs, COPIES, *table.shape, 2)
         to_scales = torch.zeros(jobs, len(u), 2, filters, dtype=torch.float64)
         step_backward_numba.backward(
             _array(u), _array(g), layout.parts, layout.jobs, _bank(kernels, layout),
             _influence(table, origin, spacing, inner, outer), layout.buffers, _right(taps), to_u.numpy(),
             step_backward_numba.Sums(to_kernels.numpy(), to_table.numpy(), to_scales.numpy()),
-            _memory(layout.workspace + 4 * LANES + 2 * COPIES * table.shape[1]),
+            _memory(layout.workspace),
         )  # fmt: skip
-    left, right = to_table.sum(0).unbind(-1)
+    left, right = to_table.sum((0, 1)).unbind(-1)
     pull, growth = to_scales.sum(0).to(u.dtype).unbind(1)
     return (
         to_u,
@@ -218,11 +218,12 @@ def _bank(kernels: Tensor, layout: Plan) -> Bank:
 
 
 def _influence(table: Tensor, origin: float, spacing: float, inner: Tensor, outer: Tensor) -> Influence:
-    values = table.detach()
-    rise = functional.pad(values[:, 1:] - values[:, :-1], (0, 1))
-    words = torch.stack([values, rise], dim=-1).contiguous().numpy().view(np.int64)[..., 0]
+    # By numpy, on one thread: those of torch would still spin when the compiled loops want the cores.
+    words = np.zeros((*table.shape, 2), np.float32)
+    words[..., 0] = table.detach().numpy()
+    np.subtract(words[:, 1:, 0], words[:, :-1, 0], out=words[:, :-1, 1])
     offset, last = np.float32(-origin / spacing), np.float32(table.shape[1] - 1)
-    return Influence(words, _array(inner / spacing), offset, last, _array(outer))
+    return Influence(words.view(np.int64)[..., 0], _array(inner / spacing), offset, last, _array(outer))
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
