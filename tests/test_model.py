@@ -270,7 +270,7 @@ def test_engine_asked_for_by_name_does_not_give_way() -> None:
     with pytest.raises(ValueError, match=r"Engine 'numba' computes float32 on the CPU, got torch\.float64"):
         model(picture(TINY, 1, 4, 4, dtype=torch.float64), 0.1)
     model.engine = "abacus"
-    with pytest.raises(ValueError, match="engine must be one of auto, torch, numba, got 'abacus'"):
+    with pytest.raises(ValueError, match="engine must be one of auto, torch, numba, triton, got 'abacus'"):
         model(picture(TINY, 1, 4, 4, dtype=torch.float64), 0.1)
 
 
