@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -392,3 +393,21 @@ def test_the_first_call_says_that_it_compiles_and_the_second_does_not(tmp_path: 
         for _ in range(2)
     ]
     assert said == ["Compiling the diffusion step for this processor; this is kept, and happens once.\n", ""]
+
+
+@pytest.mark.slow
+def test_a_change_in_a_part_is_not_answered_with_old_machine_code(tmp_path: Any, root: Any) -> None:
+    """The parts are compiled into functions of other files, which is all that Numba looks at by itself."""
+    package = tmp_path / "tnrd"
+    shutil.copytree(root / "tnrd", package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import test_step as t; print(t.diffusion_step(**t.problem((1, 1, 1, 9, 8, 3, 3)), engine='numba').sum())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root / "tests")])}
+
+    def result() -> str:
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=True, cwd=tmp_path).stdout
+
+    before = result()
+    part = package / "kernels" / "correlate_numba.py"
+    part.write_text(part.read_text().replace("out[x] -= middle[x]", "out[x] -= 2 * middle[x]"))
+    assert result() != before

@@ -4,13 +4,14 @@ Both are one register-blocked product (:func:`tnrd.kernels.simd.multiply_block`)
 into F rows of responses. K^T sums rows of responses into C k partial rows, one for each column of the kernels, which
 are shifted and added at the end; what falls beyond the border is folded back onto the pixels that it mirrors.
 
-These are parts of the compiled functions of :mod:`tnrd.kernels.step_forward_numba` and ``step_backward_numba``. Numba
-keeps what it compiled while the file of the function called from outside is unchanged: after a change here, touch both.
+These are parts of the compiled functions of :mod:`tnrd.kernels.step_forward_numba` and ``step_backward_numba``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,17 @@ from tnrd.kernels.simd import LANES, multiply_block, vectors_beside
 FAST = {"reassoc", "arcp", "contract", "nsz"}
 LINE = 4 * LANES  # bytes of a vector
 BLOCKS = range(3, 9)  # outputs of a register block
+
+
+def _sources() -> int:
+    folder = Path(__file__).parent
+    texts = [(folder / name).read_bytes() for name in ("simd.py", "correlate_numba.py")]
+    return int.from_bytes(hashlib.sha256(b"".join(texts)).digest()[:7], "big")
+
+
+# Numba knows what it has kept on disk by the file of the function called from outside and by that function's closure:
+# this number is put there, so that a change in the files of its parts is not answered with old machine code.
+SOURCES = _sources()
 
 part = njit(nogil=True, fastmath=FAST)
 

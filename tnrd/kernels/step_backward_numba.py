@@ -12,6 +12,7 @@ import numpy as np
 from numba import get_thread_id, prange
 
 from tnrd.kernels.correlate_numba import (
+    SOURCES,
     address,
     carve,
     compiled,
@@ -143,16 +144,23 @@ def _sweep(u, g, n, region, bank, influence, buffers, right, to_u, sums, work):
             ready = 2 * r
 
 
-@compiled
-def backward(u, g, parts, jobs, bank, influence, buffers, right, to_u, sums, workspace):
-    """What the gradient g for the result sends to the step's arguments, up to signs and constant factors.
+def _backward(sources):
+    """The function to compile; ``sources`` adds nothing but what it is known by."""
 
-    to_u -= K^T (s'(K u) K g), with s(z) = factor T(slope z + offset). A job takes the run of parts from jobs[i] to
-    jobs[i + 1] and sums into the i-th of the arrays of ``sums``, so that nothing depends on the number of threads.
-    """
-    for job in prange(jobs.shape[0] - 1):
-        for number in range(jobs[job], jobs[job + 1]):
-            n = parts[number, 0]
-            region = region_of(parts[number], u.shape[2], u.shape[3], buffers.size // 2)
-            own = Sums(sums.kernels[job], sums.table[job], sums.scales[job, n])
-            _sweep(u[n], g[n], n, region, bank, influence, buffers, right, to_u[n], own, workspace[get_thread_id()])
+    def backward(u, g, parts, jobs, bank, influence, buffers, right, to_u, sums, workspace):
+        """What the gradient g for the result sends to the step's arguments, up to signs and constant factors.
+
+        to_u -= K^T (s'(K u) K g), with s(z) = factor T(slope z + offset). A job takes the run of parts from jobs[i] to
+        jobs[i + 1] and sums into the i-th of the arrays of ``sums``, so that nothing depends on the number of threads.
+        """
+        for job in prange(jobs.shape[0] - 1 + 0 * sources):
+            for number in range(jobs[job], jobs[job + 1]):
+                n = parts[number, 0]
+                region = region_of(parts[number], u.shape[2], u.shape[3], buffers.size // 2)
+                own = Sums(sums.kernels[job], sums.table[job], sums.scales[job, n])
+                _sweep(u[n], g[n], n, region, bank, influence, buffers, right, to_u[n], own, workspace[get_thread_id()])
+
+    return backward
+
+
+backward = compiled(_backward(SOURCES))
