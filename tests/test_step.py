@@ -325,6 +325,19 @@ def test_torchs_own_checks_of_an_operator(engine: str) -> None:
     torch.library.opcheck(getattr(torch.ops.tnrd, f"diffusion_step_{engine}").default, leaves)
 
 
+def test_torch_compile_sees_one_operator() -> None:
+    arguments = problem((1, 2, 1, 9, 8, 3, 3))
+    u = arguments.pop("u").requires_grad_()
+
+    def function(u: Tensor) -> Tensor:
+        return diffusion_step(u, **arguments, engine="numba").sin()
+
+    expected = function(u)
+    out = torch.compile(function, backend="aot_eager", fullgraph=True)(u)
+    assert torch.equal(out, expected)
+    assert torch.equal(*(torch.autograd.grad(value.sum(), u)[0] for value in (out, expected)))
+
+
 def test_autograd_asks_for_no_more_than_it_needs() -> None:
     arguments = problem((1, 1, 1, 9, 8, 3, 3))
     kernels = arguments["kernels"].requires_grad_()

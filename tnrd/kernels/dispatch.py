@@ -8,7 +8,6 @@ engine asked for by name never gives way to another silently.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 
@@ -85,9 +84,11 @@ def diffusion_step(
         chosen = "torch"
     if chosen == "torch":
         return step_torch.diffusion_step(u, f, kernels, table, origin, spacing, *scales)
-    compiled = importlib.import_module(f"tnrd.kernels.step_{chosen}").diffusion_step
-    result: Tensor = compiled(u, f, kernels, table, origin, spacing, *scales)
-    return result
+    if chosen == "numba":
+        from tnrd.kernels.step_numba import diffusion_step as compiled
+    else:
+        from tnrd.kernels.step_triton import diffusion_step as compiled
+    return compiled(u, f, kernels, table, origin, spacing, *scales)
 
 
 def _wants_gradient_of_a_map(scales: list[Tensor], *others: Tensor) -> bool:
