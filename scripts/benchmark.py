@@ -4,9 +4,9 @@
     python scripts/benchmark.py --tables methods --size 512 --against bm3d nlm tv
 
 Tables: ``engines`` (s/Mpx, useful GFLOP/s, share of the matrix-product rate, ratio to torch and torch.compile of it),
-``training`` (forward and backward), ``methods`` (what a user would otherwise call) and ``memory``. Before any time is
-printed the engines must agree, and every method must gain on the noisy picture, scikit-image's camera mirrored to size,
-sigma 25. Times are medians of --repeat calls after a warm-up; competitors run as a user would call them, with the true
+``training`` (forward and backward), ``methods`` (what a user would otherwise call), ``memory``, and, if asked for, ``gpu``
+(the same engines on frames of 3840 x 2160). Before any time is printed the engines must agree, and every method must
+gain on the noisy picture, scikit-image's camera mirrored to size, sigma 25. Times are medians of --repeat calls after a warm-up; competitors run as a user would call them, with the true
 sigma, untuned.
 """
 
@@ -21,21 +21,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark_engines import CONFIGURATIONS, build, inference_rows, peak_memory, print_engines, training_rows
+from benchmark_engines import (
+    CONFIGURATIONS,
+    build,
+    gpu_rows,
+    inference_rows,
+    peak_memory,
+    print_engines,
+    training_rows,
+)
 from evaluate import machine
 from numpy.typing import NDArray
 
 Image = NDArray[np.float32]
 SIGMA = 25 / 255
 TOLERANCE = 1e-4  # largest difference between engines, intensities in [0, 1]; an 8-bit level is 3.9e-3
-TABLES = ("engines", "training", "methods", "memory")
+TABLES = ("engines", "training", "methods", "memory", "gpu")
 SMALL = "5x5x24, 5 steps"  # timed beside the weights, with those it starts from
 
 
 def main() -> None:
     """Parse the arguments, check, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES)
+    parser.add_argument("--tables", nargs="+", default=TABLES[:4], choices=TABLES)
     parser.add_argument("--size", type=int, nargs="+", default=[512], help="sides of the pictures of 'methods'")
     parser.add_argument("--engine-size", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096])
     parser.add_argument("--slow-up-to", type=int, default=1024, help="largest side for the slow engines")
@@ -55,6 +63,9 @@ def main() -> None:
     if "training" in arguments.tables:
         report["training"] = training_rows(arguments.repeat)
         print_engines(report["training"])
+    if "gpu" in arguments.tables:
+        report["gpu"] = gpu_rows(arguments.repeat)
+        print_engines(report["gpu"])
     if "methods" in arguments.tables:
         report["rows"] = compare_methods(arguments.size, arguments.model, arguments.against, arguments.repeat)
         print_table(report["rows"])

@@ -55,25 +55,28 @@ def matrix_product_rate(size: int = 1024) -> float:
 
 
 def times(call: Callable[[], Any], repeat: int) -> list[float]:
-    """Seconds of ``repeat`` calls after one that is not counted."""
+    """Seconds of ``repeat`` calls after one that is not counted, until a GPU is done too."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     call()
     seconds = []
     for _ in range(repeat):
+        wait()
         start = time.perf_counter()
         call()
+        wait()
         seconds.append(time.perf_counter() - start)
     return seconds
 
 
-def check_parity(config: TNRDConfig, engine: str) -> None:
+def check_parity(config: TNRDConfig, engine: str, device: str = "cpu") -> None:
     """Refuse to time an engine whose result or gradients are not those of the reference in float64.
 
     Gradients may differ more: a response within rounding of a sample of psi's table takes the slope of either side.
     """
-    model = build(config, engine)
+    model = build(config, engine).to(device)
     reference = copy.deepcopy(model).double()
     reference.engine = "torch"
-    x = torch.rand(2, 1, 62, 34, generator=torch.Generator().manual_seed(1))
+    x = torch.rand(2, 1, 62, 34, generator=torch.Generator().manual_seed(1)).to(device)
     results = []
     for network, picture in ((model, x), (reference, x.double())):
         out = network(picture, SIGMA)
@@ -118,13 +121,33 @@ def training_rows(repeat: int) -> list[dict[str, Any]]:
     return rows
 
 
+def gpu_rows(repeat: int, device: str = "cuda", height: int = 2160, width: int = 3840) -> list[dict[str, Any]]:
+    """Frames of a video on a GPU, forward, and forward and backward on a quarter of one."""
+    name = "7x7x48, 5 steps"
+    config = CONFIGURATIONS[name]
+    fast = "triton" if device == "cuda" else "torch"
+    check_parity(config, fast, device)
+    a, b = torch.randn(2, 4096 if device == "cuda" else 64, 4096, device=device)
+    rate = 2 * len(a) ** 2 * 4096 / min(times(lambda: a @ b.t(), 20)) / 1e9
+    frame, quarter = (torch.rand(1, 1, height // n, width // n, device=device) for n in (1, 2))
+    seconds = {fast: _inference(config, fast, frame, repeat)}
+    seconds["torch"] = _inference(config, "torch", frame, repeat)
+    seconds["torch.compile"] = _inference(config, "torch", frame, repeat, compiled=True)
+    rows = _rows(name, config, f"{width}x{height}", frame.numel(), seconds, 1.0, rate)
+    seconds = {}
+    for engine in (fast, "torch"):
+        update = functools.partial(_update, build(config, engine).to(device), quarter)
+        seconds[engine] = float(np.median(times(update, repeat)))
+    return rows + _rows(name, config, f"{width // 2}x{height // 2}, gradients", quarter.numel(), seconds, 3.5, rate)
+
+
 def _update(model: TNRD, x: Tensor) -> None:
     model.zero_grad()
     model(x, SIGMA).square().mean().backward()
 
 
 def _inference(config: TNRDConfig, engine: str, x: Tensor, repeat: int, compiled: bool = False) -> float:
-    model = build(config, engine)
+    model = build(config, engine).to(x.device)
     plain: AbstractContextManager[Any] = nullcontext()
     faster = torch.compile(step_torch.diffusion_step) if compiled else None
     with torch.no_grad(), mock.patch.object(step_torch, "diffusion_step", faster) if compiled else plain:
@@ -146,7 +169,7 @@ def _rows(
                 "gflops": gflops,
                 "matrix_product_gflops": rate,
                 "share": gflops / rate,
-                "times_slower": time_ / seconds["numba"],
+                "times_slower": time_ / next(iter(seconds.values())),
             }
         )
     return rows
