@@ -4,10 +4,10 @@
     python scripts/benchmark.py --tables methods --size 512 --against bm3d nlm tv
 
 Tables: ``engines`` (s/Mpx, useful GFLOP/s, share of the matrix-product rate, ratio to torch and torch.compile of it),
-``training`` (forward and backward), ``methods`` (what a user would otherwise call), ``memory``, and, if asked for, ``gpu``
-(the same engines on frames of 3840 x 2160). Before any time is printed the engines must agree, and every method must
-gain on the noisy picture, scikit-image's camera mirrored to size, sigma 25. Times are medians of --repeat calls after a warm-up; competitors run as a user would call them, with the true
-sigma, untuned.
+``training`` (forward and backward), ``methods`` (what a user would otherwise call), ``memory``, and, if asked for,
+``gpu`` (the same engines on frames of 3840 x 2160). Before any time is printed the engines must agree, and every method
+must gain on the noisy picture, scikit-image's camera mirrored to size, sigma 25. Times are medians of --repeat calls
+after a warm-up; competitors run as a user would call them, with the true sigma, untuned.
 """
 
 from __future__ import annotations
