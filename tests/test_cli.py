@@ -590,7 +590,7 @@ def test_a_fault_of_the_program_shows_where(
 def test_a_signal_amid_the_work_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     noisy = tmp_path / "noisy.png"
     write_image(noisy, Picture(noisy_pixels((2000, 2000))))
-    arguments = [str(noisy), str(tmp_path / "out.png"), "--tile", "64"]
+    arguments = [str(noisy), str(tmp_path / "out.png"), "--tile", "16"]
     # A background job of a shell ignores SIGINT and its children inherit that; a person's terminal does not.
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, *arguments],
