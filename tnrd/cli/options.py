@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "--engine",
         choices=("auto", "torch", "numba", "triton"),
         default="auto",
-        help="default: auto, the fastest that can",
+        help="default: auto, numba on the CPU and torch elsewhere",
     )
     add("--tile", type=_count, metavar="N", help="side of the tiles in pixels; smaller ones need less memory")
     add("--overwrite", action="store_true", help="replace an existing output, be it the input itself")
