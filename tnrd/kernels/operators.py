@@ -16,6 +16,7 @@ from torch.nn import Parameter
 
 Step = Callable[..., Tensor]
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+NAMES = ("u", "f", "kernels", "table", "origin", "spacing", "inner", "outer", "reaction")
 TENSORS = (0, 1, 2, 3, 6, 7, 8)  # positions of the tensors among the arguments of a step
 
 
@@ -46,7 +47,7 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
         return step_backward(gradient, u, f, kernels, table, origin, spacing, inner, outer, reaction)  # type: ignore[return-value]
 
     # The operators' schemas are read from the annotations, which have to be types here, not strings.
-    forward.__annotations__ = {**dict.fromkeys(_NAMES, Tensor), "origin": float, "spacing": float, "return": Tensor}
+    forward.__annotations__ = {**dict.fromkeys(NAMES, Tensor), "origin": float, "spacing": float, "return": Tensor}
     backward.__annotations__ = {"gradient": Tensor, **forward.__annotations__, "return": Gradients}
     name = f"tnrd::diffusion_step_{engine}"
     operator = torch.library.custom_op(name, forward, mutates_args=())
@@ -78,6 +79,3 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
         return operator(*arguments) if watched or wanted else step(*arguments)
 
     return call
-
-
-_NAMES = ("u", "f", "kernels", "table", "origin", "spacing", "inner", "outer", "reaction")

@@ -110,9 +110,8 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
 def _buffers(filters: int, size: int, group: int, pitch: int) -> Buffers:
     planes = max(_padded(filters, _block(filters)), _padded(filters, LEFT))
     # Rows at multiples of a page would all fall into the same few places of the cache.
-    while min(4 * planes * pitch % PAGE, -4 * planes * pitch % PAGE) < APART:
-        planes += 1
-    return Buffers(size, group, planes, pitch)
+    apart = (p for p in range(planes, planes + 8) if min(4 * p * pitch % PAGE, -4 * p * pitch % PAGE) >= APART)
+    return Buffers(size, group, next(apart, planes), pitch)
 
 
 def _floats(buffers: Buffers, channels: int, backward: bool) -> int:
@@ -126,7 +125,7 @@ def _floats(buffers: Buffers, channels: int, backward: bool) -> int:
 
 def _strips(width: int, r: int, widest: int) -> list[int]:
     """Borders of strips whose responses fit ``widest`` columns; whole vectors, so that no pixel is summed twice."""
-    own = _padded(math.ceil(width / math.ceil(width / max(LANES, widest - 2 * r))), LANES)
+    own = _padded(max(r, math.ceil(width / math.ceil(width / max(LANES, widest - 2 * r)))), LANES)
     columns = [*range(0, width, own), width]
     if len(columns) > 2 and width - columns[-2] < r:  # what lies beyond a border folds onto the strip at that border
         del columns[-2]
