@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -18,7 +15,6 @@ from numpy.typing import NDArray
 from skimage import data
 from torch import Tensor
 
-from tnrd.baselines import BASELINES
 from tnrd.baselines.perona_malik import (
     CONDUCTANCES,
     PRESMOOTH,
@@ -355,24 +351,3 @@ def test_bad_options_get_a_sentence(options: dict[str, Any], sentence: str) -> N
 def test_bad_images_get_a_sentence(image: NDArray[Any], channel_axis: int | None, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         perona_malik(image, 0.1, channel_axis=channel_axis)
-
-
-# -- the table of baselines ------------------------------------------------------------------------------------------
-
-
-def test_the_table_calls_the_function() -> None:
-    image = random_image(6, 8, 3).numpy()
-    denoise, description = BASELINES["perona_malik"]
-    np.testing.assert_array_equal(denoise(image, 0.1, channel_axis=-1), perona_malik(image, 0.1, channel_axis=-1))
-    assert "\n" not in description and description.endswith(".")
-
-
-@pytest.mark.parametrize("name", list(BASELINES))
-def test_all_baselines_have_one_signature(name: str) -> None:
-    assert list(inspect.signature(BASELINES[name].denoise).parameters) == ["image", "sigma", "channel_axis"]
-
-
-def test_listing_the_baselines_imports_nothing_heavy() -> None:
-    code = "import sys, tnrd.baselines; sys.exit(', '.join({'torch', 'numpy', 'skimage'} & set(sys.modules)) or 0)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert run.returncode == 0, run.stderr

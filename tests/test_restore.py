@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 import tnrd
 from tnrd.inference.levels import MAX_SIGMA, NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import load, resolve_device
-from tnrd.inference.pixels import from_unit, to_unit
 from tnrd.inference.restore import DEFAULT_TILE, restore, side_of_tiles
 from tnrd.model import TNRD, TNRDConfig
+from tnrd.pixels import from_unit, to_unit
 from tnrd.weights import find_weights, save_weights
 
 SIGMA = 25 / 255

@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
 from tnrd.moments import dct_basis
+from tnrd.pixels import unit_of
 
 _BLOCK = 8
 # Below this many blocks the variance of a frequency is itself too uncertain; above it, only flat blocks are taken.
@@ -58,7 +59,7 @@ def add_noise(image: ArrayLike, sigma: float, seed: int) -> NDArray[np.float32]:
     if not (np.isfinite(sigma) and sigma >= 0):
         raise ValueError(f"sigma must be a finite number of at least 0, got {sigma}.")
     clean = _as_real_array(image)
-    scaled = np.maximum(clean * _unit(clean.dtype), -1.0) if clean.dtype.kind in "iu" else clean
+    scaled = np.maximum(clean * unit_of(clean.dtype), -1.0) if clean.dtype.kind in "iu" else clean
     return np.asarray(scaled + sigma * np.random.default_rng(seed).standard_normal(clean.shape), dtype=np.float32)
 
 
@@ -113,11 +114,6 @@ def _as_real_array(image: ArrayLike) -> NDArray[Any]:
     return array.astype(np.float32) if array.dtype.kind == "b" else array
 
 
-def _unit(dtype: np.dtype[Any]) -> float:
-    """What one step of the stored values is worth on the [0, 1] scale."""
-    return 1.0 / float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
-
-
 def _channels(image: NDArray[Any], channel_axis: int | None) -> NDArray[Any]:
     """The image as (C, M, N), without a copy."""
     dimensions = 2 if channel_axis is None else 3
@@ -144,7 +140,7 @@ def _estimate_channel(channel: NDArray[Any]) -> float:
     usable = extremes <= _MAX_EXTREME_PIXELS
     if usable.sum() >= max(_MIN_FLAT, _MIN_USABLE_SHARE * usable.size):
         texture, squares = texture[usable], squares[:, usable]
-    return float(np.sqrt(_noise_variance(texture, squares))) * (high - low) * _unit(channel.dtype)
+    return float(np.sqrt(_noise_variance(texture, squares))) * (high - low) * unit_of(channel.dtype)
 
 
 def _measure_blocks(

@@ -29,17 +29,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
+from tnrd.baselines.contract import Progress, Unit, check_sigma, with_channels
 from tnrd.kernels.correlate_torch import correlate, pad_mirrored
 from tnrd.kernels.step_torch import diffusion_force
 from tnrd.noise import estimate_sigma
+from tnrd.pixels import as_pixels, to_unit
 
 STEP_BOUND = 0.25
 # Half the bound overshoots no mode of the linear scheme, 1 - 8 tau >= 0: the finest checkerboard fades, too.
@@ -111,7 +113,9 @@ class EdgeStopping:
         return squared.sum(1, keepdim=True) if self.coupled else squared
 
 
-def diffuse(u: Tensor, edges: EdgeStopping, time: float, step: float = STEP) -> Tensor:
+def diffuse(
+    u: Tensor, edges: EdgeStopping, time: float, step: float = STEP, progress: Progress | None = None
+) -> Tensor:
     """The module's scheme from ``u`` up to a time.
 
     Args:
@@ -119,6 +123,7 @@ def diffuse(u: Tensor, edges: EdgeStopping, time: float, step: float = STEP) -> 
         edges: Conductance, contrast, coupling.
         time: T >= 0, in squared pixels.
         step: Largest tau, in (0, 1/4]; T is divided into equal steps no larger.
+        progress: Called after each step with the number of steps done and their total.
 
     Returns:
         The shape of ``u``.
@@ -132,8 +137,10 @@ def diffuse(u: Tensor, edges: EdgeStopping, time: float, step: float = STEP) -> 
         raise ValueError(f"step must lie in (0, {STEP_BOUND}] for the explicit scheme to be stable, got {step:g}.")
     count = math.ceil(time / step * (1 - 1e-12))  # 0.3/0.1 is three steps, though a float above 3
     kernels = forward_differences(u.shape[1]).to(u)
-    for _ in range(count):
+    for done in range(1, count + 1):
         u = u - time / count * diffusion_force(u, kernels, edges.influence(u))
+        if progress is not None:
+            progress(done, count)
     return u
 
 
@@ -208,7 +215,8 @@ def perona_malik(
     presmooth: float = PRESMOOTH,
     step: float = STEP,
     channel_axis: int | None = None,
-) -> NDArray[np.float32]:
+    progress: Progress | None = None,
+) -> Unit:
     """Denoise a picture by Perona-Malik diffusion, the module's scheme from the picture itself up to a time T.
 
     By default contrast and stopping time follow from the noise level,
@@ -236,6 +244,7 @@ def perona_malik(
             for 0 and for the default.
         step: Largest tau, in (0, 1/4]; T is divided into equal steps no larger.
         channel_axis: The axis of the channels; None for a grey picture.
+        progress: As in :class:`tnrd.baselines.contract.Denoiser`, called after each step.
 
     Returns:
         The shape of ``image``, on the [0, 1] scale. Not clipped: the range of the noisy picture is kept, not [0, 1].
@@ -246,8 +255,8 @@ def perona_malik(
     """
     _check_conductance(conductance)
     _check_presmooth(presmooth)
-    if sigma is not None and not 0 <= sigma <= 1:
-        raise ValueError(f"sigma must lie in [0, 1] (intensities in [0, 1], whatever the dtype), got {sigma:g}.")
+    if sigma is not None:
+        check_sigma(sigma)
     u = _as_planes(image, channel_axis)
     if contrast is None or time is None:
         level = float(estimate_sigma(u[0].numpy(), channel_axis=0, average_sigmas=True) if sigma is None else sigma)
@@ -258,37 +267,15 @@ def perona_malik(
         if time is None:
             time = rule.time * (level / (25 / 255)) ** rule.growth
     with torch.no_grad():
-        result = diffuse(u, EdgeStopping(contrast, coupled, conductance, presmooth), time, step)[0].numpy()
-    return result[0] if channel_axis is None else np.ascontiguousarray(np.moveaxis(result, 0, channel_axis))
+        result = diffuse(u, EdgeStopping(contrast, coupled, conductance, presmooth), time, step, progress)[0].numpy()
+    return with_channels(result[0] if len(result) == 1 else np.moveaxis(result, 0, -1), channel_axis)
 
 
 def _as_planes(image: ArrayLike, channel_axis: int | None) -> Tensor:
     """(1, C, M, N), a copy."""
-    array = np.asarray(image)
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"The image must hold real numbers, got an array of {array.dtype}.")
-    if channel_axis is None and array.ndim != 2:
-        raise ValueError(
-            f"A grey image has the shape (M, N), got {array.shape}; for colour name its axis, as channel_axis=-1."
-        )
-    if channel_axis is not None and (array.ndim != 3 or not -3 <= channel_axis <= 2):
-        raise ValueError(f"A colour image has three axes, one of them channel_axis={channel_axis}, got {array.shape}.")
-    if array.size == 0:
-        raise ValueError(f"The image has no pixels: its shape is {array.shape}.")
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
-        planes = _to_unit(array)
-    if not np.isfinite(planes).all():
-        count = planes.size - int(np.isfinite(planes).sum())
-        raise ValueError(f"The image must be finite, got {count} values that are NaN or infinite.")
-    planes = planes[None] if channel_axis is None else np.moveaxis(planes, channel_axis, 0)
+    unit = to_unit(as_pixels(image, channel_axis))
+    planes = unit[None] if unit.ndim == 2 else np.moveaxis(unit, -1, 0)
     return torch.from_numpy(np.ascontiguousarray(planes))[None]
-
-
-def _to_unit(array: NDArray[Any]) -> NDArray[np.float32]:
-    """A float32 copy; integers are scaled to [0, 1], signed ones to [-1, 1]."""
-    if array.dtype.kind not in "iu":
-        return array.astype(np.float32)
-    return np.maximum(array / np.iinfo(array.dtype).max, -1.0).astype(np.float32)
 
 
 def _gaussian(deviation: float) -> Tensor:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tnrd.inference.pixels import to_unit, unit_of
 from tnrd.inference.tiling import Area
+from tnrd.pixels import to_unit, unit_of
 
 # The models are trained up to 75/255; a third beyond that still gives sensible pictures.
 MAX_SIGMA = 100 / 255

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 from tnrd.inference import colour
 from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import configured, device_of, load
-from tnrd.inference.pixels import as_pixels, channels_equal, from_unit, to_unit
 from tnrd.inference.tiling import split
 from tnrd.model import TNRD
+from tnrd.pixels import as_pixels, channels_equal, from_unit, to_unit
 from tnrd.weights import find_weights
 
 # Largest side of a tile. On the CPU, time per pixel hardly varies between 384 and 768, what this leads to: below,
