@@ -12,7 +12,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tnrd.weights import find_weights, read_weights
+from tnrd.weights import KINDS, find_weights, read_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 
@@ -22,11 +22,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path, help="a .safetensors file with its card beside it")
     parser.add_argument("--description", required=True, help="one line for the list of models")
+    parser.add_argument("--kind", choices=KINDS, default=KINDS[0], help="a model, or what a baseline needs")
     arguments = parser.parse_args()
 
     name = arguments.weights.stem
     checked = find_weights(arguments.weights)
-    read_weights(checked)
+    if arguments.kind == KINDS[0]:
+        read_weights(checked)
     manifest_path = WEIGHTS / "manifest.json"
     manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else {}
     for suffix in (".safetensors", ".md"):
@@ -34,6 +36,7 @@ def main() -> None:
     manifest[name] = {
         "description": arguments.description,
         "file": f"{name}.safetensors",
+        "kind": arguments.kind,
         "sha256": checked.sha256,
     }
     manifest_path.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -23,7 +23,9 @@ from tnrd.weights import (
     available_models,
     find_weights,
     load_model,
+    read_tensors,
     read_weights,
+    save_tensors,
     save_weights,
     weights_folder,
 )
@@ -66,7 +68,8 @@ def saved(model: TNRD, tmp_path: Path) -> Path:
 def shipped(saved: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of shipped weights that holds one model, "tiny"."""
     folder = saved.parent
-    entry = {"file": saved.name, "sha256": hashlib.sha256(saved.read_bytes()).hexdigest(), "description": "a test"}
+    digest = hashlib.sha256(saved.read_bytes()).hexdigest()
+    entry = {"file": saved.name, "kind": "diffusion", "sha256": digest, "description": "a test"}
     (folder / "manifest.json").write_text(json.dumps({"tiny": entry}), encoding="utf-8")
     monkeypatch.setattr(tnrd.weights, "weights_folder", lambda: folder)
     return folder
@@ -191,6 +194,20 @@ def test_weights_are_found_by_name_and_by_path(shipped: Path, saved: Path, model
         assert torch.equal(read_weights(file)(x, 0.1), model(x, 0.1).detach())
 
 
+def test_weights_of_a_baseline_are_found_but_are_no_model(shipped: Path, saved: Path) -> None:
+    path = saved.with_name("rival.safetensors")
+    save_tensors(path, {"a": torch.ones(3)}, {"format": "rival-1"})
+    manifest = json.loads((shipped / "manifest.json").read_text(encoding="utf-8"))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest["rival"] = {"file": path.name, "kind": "baseline", "sha256": digest, "description": "another"}
+    (shipped / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert available_models() == {"tiny": "a test"}
+    tensors, metadata = read_tensors(find_weights("rival"), "rival-1")
+    assert torch.equal(tensors["a"], torch.ones(3)) and metadata["format"] == "rival-1"
+    with pytest.raises(WeightsError, match=r"does not hold weights of the format 'tnrd-1', it says 'rival-1'"):
+        load_model("rival")
+
+
 def test_an_unknown_name_lists_the_known_ones(shipped: Path) -> None:
     with pytest.raises(WeightsError, match=r"No weights 'grey': give one of tiny, or a path to a \.safetensors file\."):
         load_model("grey")
@@ -262,7 +279,9 @@ def test_weights_of_another_project_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
     for metadata in (None, {"format": "pt"}, {"format": "tnrd-0"}):
         save_file({"conv.weight": torch.zeros(3)}, path, metadata=metadata)
-        with pytest.raises(WeightsError, match=r"foreign\.safetensors does not hold weights of this project \(format"):
+        with pytest.raises(
+            WeightsError, match=r"foreign\.safetensors does not hold weights of the format 'tnrd-1', it says"
+        ):
             load_model(path)
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tnrd.model import TNRD
 
 FORMAT = "tnrd-1"
-MANIFEST_KEYS = {"file", "sha256", "description"}
+MANIFEST_KEYS = {"file", "kind", "sha256", "description"}
+KINDS = ("diffusion", "baseline")  # the project's models, and what the learned among the baselines need
 SUFFIX = ".safetensors"
 
 
@@ -52,8 +55,9 @@ def weights_folder() -> Path:
 
 
 def available_models() -> dict[str, str]:
-    """Names of the shipped weights and a line on each."""
-    return {name: str(entry["description"]) for name, entry in _manifest().items()}
+    """Names of the shipped models and a line on each; weights of baselines are not among them."""
+    manifest = _manifest().items()
+    return {name: str(entry["description"]) for name, entry in manifest if entry["kind"] == KINDS[0]}
 
 
 def find_weights(model: str | Path) -> WeightsFile:
@@ -73,7 +77,7 @@ def find_weights(model: str | Path) -> WeightsFile:
     manifest = _manifest()
     if str(model) not in manifest:
         raise WeightsError(
-            f"No weights {str(model)!r}: give one of {', '.join(manifest)}, or a path to a {SUFFIX} file."
+            f"No weights {str(model)!r}: give one of {', '.join(available_models())}, or a path to a {SUFFIX} file."
         )
     entry = manifest[str(model)]
     file = _read(str(model), weights_folder() / str(entry["file"]))
@@ -105,21 +109,10 @@ def load_model(model: str | Path = "gray", *, device: str = "cpu", engine: str =
 def read_weights(file: WeightsFile, *, device: str = "cpu", engine: str = "auto") -> TNRD:
     """Build the model that a checked file describes; arguments and errors as in :func:`load_model`."""
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load
 
     from tnrd.model import TNRD, TNRDConfig
 
-    try:
-        state = load(file.content)
-        metadata = _header(file.content).get("__metadata__") or {}
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise WeightsError(f"{file.path} is not a readable safetensors file: {error}.") from error
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{file.path} does not hold weights of this project (format {metadata.get('format')!r}).")
-    unusable = [key for key, value in state.items() if value.dtype != torch.float32 or not value.isfinite().all()]
-    if unusable:
-        raise WeightsError(f"The weights in {file.path} are not finite float32 numbers: {', '.join(unusable)[:300]}.")
+    state, metadata = read_tensors(file, FORMAT)
     try:
         config = TNRDConfig.from_dict(json.loads(metadata["config"]))
         held = sum(value.numel() for value in state.values())
@@ -137,6 +130,35 @@ def read_weights(file: WeightsFile, *, device: str = "cpu", engine: str = "auto"
     return network.requires_grad_(False).eval().to(device)
 
 
+def read_tensors(file: WeightsFile, format: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The float32 tensors of a checked file, and the strings kept beside them.
+
+    Args:
+        file: From :func:`find_weights`.
+        format: What the file must say it holds.
+
+    Raises:
+        WeightsError: It is no safetensors file of that format, or holds anything but finite float32 numbers.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        state = load(file.content)
+        metadata = _header(file.content).get("__metadata__") or {}
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise WeightsError(f"{file.path} is not a readable safetensors file: {error}.") from error
+    if metadata.get("format") != format:
+        raise WeightsError(
+            f"{file.path} does not hold weights of the format {format!r}, it says {metadata.get('format')!r}."
+        )
+    unusable = [key for key, value in state.items() if value.dtype != torch.float32 or not value.isfinite().all()]
+    if unusable:
+        raise WeightsError(f"The weights in {file.path} are not finite float32 numbers: {', '.join(unusable)[:300]}.")
+    return state, metadata
+
+
 def save_weights(path: str | Path, model: TNRD, metadata: dict[str, str] | None = None) -> None:
     """Write a model as safetensors, the configuration as JSON in its metadata; complete or not at all.
 
@@ -145,14 +167,25 @@ def save_weights(path: str | Path, model: TNRD, metadata: dict[str, str] | None 
         model: The model.
         metadata: More strings to keep beside the configuration.
     """
+    config = json.dumps(dataclasses.asdict(model.config))
+    save_tensors(path, model.state_dict(), {**(metadata or {}), "format": FORMAT, "config": config})
+
+
+def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors as safetensors, complete or not at all; the same content gives the same bytes.
+
+    Args:
+        path: Target, ending in .safetensors.
+        tensors: By name.
+        metadata: Strings to keep beside them, "format" among them.
+    """
     from safetensors.torch import save
 
     target = Path(path)
     if target.suffix != SUFFIX:
         raise ValueError(f"A weights file must end in {SUFFIX}, got {target}.")
-    config = json.dumps(dataclasses.asdict(model.config))
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    content = _ordered(save(state, metadata={**(metadata or {}), "format": FORMAT, "config": config}))
+    state = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    content = _ordered(save(state, metadata=metadata))
     temporary = target.with_name(target.name + ".part")
     try:
         temporary.write_bytes(content)

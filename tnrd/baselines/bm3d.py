@@ -10,10 +10,15 @@ import numpy as np
 
 from tnrd.baselines.contract import Progress, Unit, denoiser
 
+SMALLEST = 48  # pixels a side that the package needs, with some room
+
 
 @denoiser
 def bm3d(u: Unit, sigma: float, progress: Progress) -> Unit:
     """BM3D, or CBM3D in colour, with the package's own settings for white noise; it tells nothing of its progress.
+
+    Pictures narrower than 48 pixels, at which the package can end the process, are mirrored to that size. Its threads
+    add up in any order: two runs differ by float rounding.
 
     Signature, units and errors as in :class:`tnrd.baselines.contract.Denoiser`, and
 
@@ -26,5 +31,10 @@ def bm3d(u: Unit, sigma: float, progress: Progress) -> Unit:
         raise ModuleNotFoundError(
             'BM3D needs the bm3d package, which is for non-commercial use: pip install "tnrd[bm3d]".', name="bm3d"
         ) from error
+    if np.all(u == u[:1, :1]):  # the package divides by the range of the chrominances
+        return u
+    height, width = u.shape[:2]
+    margins = [(0, max(0, SMALLEST - side)) for side in (height, width)] + [(0, 0)] * (u.ndim - 2)
+    whole = np.pad(u.astype(np.float64), margins, mode="symmetric")
     run = package.bm3d if u.ndim == 2 else package.bm3d_rgb
-    return np.asarray(run(u.astype(np.float64), sigma), dtype=np.float32)
+    return np.asarray(run(whole, sigma)[:height, :width], dtype=np.float32)
