@@ -3,20 +3,25 @@
     python scripts/evaluate.py --data IMAGES --sigma 15 25 50 --model gray --baseline bm3d perona_malik
 
 Noise, rounding and PSNR follow the protocol of docs/results.md. A row is the mean over the pictures; s/Mpx is the total
-time over the total of pixels, each picture once, after one unmeasured call.
+time over the total of pixels, each picture once, after one unmeasured call: on a machine that does nothing else.
+
+With --json every score is kept as soon as it is known. The same command goes on where it was stopped, and methods can
+be added later: what the file holds is not computed again, unless the weights behind it have changed since.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +37,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of clean pictures")
     parser.add_argument("--sigma", type=float, nargs="+", default=[15.0, 25.0, 50.0], help="noise levels, 8-bit scale")
     parser.add_argument("--model", nargs="*", default=[], help="weights, by name or path")
-    parser.add_argument("--baseline", nargs="*", default=[], help="classic denoisers, by name")
+    parser.add_argument("--baseline", nargs="*", default=[], help="classic denoisers, by name, or 'all'")
     parser.add_argument("--blind", action="store_true", help="a second row per model, which estimates sigma itself")
     parser.add_argument("--color", action="store_true", help="score the pictures in colour")
     parser.add_argument("--repetition", type=int, default=0, help="another draw of the noise")
     parser.add_argument("--limit", type=int, help="only the first pictures")
-    parser.add_argument("--json", type=Path, help="write every single score here")
+    parser.add_argument("--json", type=Path, help="keep every single score here, and go on from it")
     arguments = parser.parse_args()
 
     if arguments.blind and not arguments.model:
@@ -46,29 +51,74 @@ def main() -> None:
     if not methods:
         parser.error("give at least one --model or --baseline")
     names, images = load(arguments.data, arguments.color, arguments.limit)
-    rows = evaluate(methods, names, images, arguments.sigma, arguments.repetition)
-    print(table(rows, arguments.sigma))
-    if arguments.json:
-        report = {"data": arguments.data.name, "machine": machine(), "scores": rows}
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    report = Report(arguments.json, arguments.data.name, arguments.color, arguments.repetition)
+    evaluate(methods, names, images, arguments.sigma, report)
+    print(table(report.of(list(methods), names, arguments.sigma), arguments.sigma))
 
 
-def build_methods(models: list[str], baselines: list[str], blind: bool, color: bool) -> dict[str, Denoiser]:
+class Method(NamedTuple):
+    """A denoiser and the hash of the weights behind it, empty where there are none."""
+
+    denoise: Denoiser
+    weights: str
+
+
+class Report:
+    """Scores by method, level and picture, kept in a JSON file that is complete at any moment.
+
+    Raises:
+        SystemExit: The file holds scores of other pictures, another draw of the noise or another machine.
+    """
+
+    def __init__(self, path: Path | None, data: str, color: bool, repetition: int) -> None:
+        self.path = path
+        self.head = {"data": data, "color": color, "repetition": repetition, "machine": machine()}
+        self.rows: list[dict[str, Any]] = []
+        if path is not None and path.exists():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            changed = [key for key, value in self.head.items() if kept.get(key) != value]
+            if changed:
+                raise SystemExit(f"{path} is of another run, its {', '.join(changed)} differ: choose another --json.")
+            self.rows = kept["scores"]
+
+    def find(self, method: str, weights: str, sigma: float, image: str) -> dict[str, Any] | None:
+        """The row of a score, if it is there."""
+        wanted = {"method": method, "weights": weights, "sigma": sigma, "image": image}
+        return next((row for row in self.rows if wanted.items() <= row.items()), None)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keep a row, in place of one by other weights."""
+        same = ("method", "sigma", "image")
+        self.rows = [old for old in self.rows if any(old[key] != row[key] for key in same)] + [row]
+        if self.path is not None:
+            temporary = self.path.with_name(self.path.name + ".part")
+            temporary.write_text(json.dumps({**self.head, "scores": self.rows}, indent=1) + "\n", encoding="utf-8")
+            temporary.replace(self.path)
+
+    def of(self, methods: list[str], images: list[str], sigmas: list[float]) -> list[dict[str, Any]]:
+        """The rows of these methods, pictures and levels, method by method."""
+        chosen = [row for row in self.rows if row["image"] in images and row["sigma"] in sigmas]
+        return [row for method in methods for row in chosen if row["method"] == method]
+
+
+def build_methods(models: list[str], baselines: list[str], blind: bool, color: bool) -> dict[str, Method]:
     """Each method as ``(noisy, sigma) -> image``."""
     import tnrd
     from tnrd.baselines import BASELINES
+    from tnrd.weights import find_weights, read_weights
 
     axis = -1 if color else None
-    methods: dict[str, Denoiser] = {}
+    methods: dict[str, Method] = {}
     for name in models:
-        network = tnrd.load_model(name)
-        methods[name] = lambda f, s, network=network: tnrd.denoise(f, s, model=network, channel_axis=axis)
+        file = find_weights(name)
+        known = partial(tnrd.denoise, model=read_weights(file), channel_axis=axis)
+        methods[name] = Method(known, file.sha256)
         if blind:
-            methods[f"{name} (blind)"] = lambda f, s, network=network: tnrd.denoise(f, model=network, channel_axis=axis)
-    for name in baselines:
+            methods[f"{name} (blind)"] = Method(lambda f, s, known=known: known(f), file.sha256)
+    for name in BASELINES if baselines == ["all"] else baselines:
         if name not in BASELINES:
             raise SystemExit(f"No baseline {name!r}; there are {', '.join(BASELINES)}.")
-        methods[name] = lambda f, s, baseline=BASELINES[name].denoise: baseline(f, s, channel_axis=axis)
+        methods[name] = Method(partial(BASELINES[name].denoise, channel_axis=axis), "")
     return methods
 
 
@@ -81,23 +131,26 @@ def load(folder: Path, color: bool, limit: int | None) -> tuple[list[str], list[
 
 
 def evaluate(
-    methods: dict[str, Denoiser], names: list[str], images: list[Image], sigmas: list[float], repetition: int
-) -> list[dict[str, Any]]:
-    """One row per method, level and picture."""
+    methods: dict[str, Method], names: list[str], images: list[Image], sigmas: list[float], report: Report
+) -> None:
+    """Add what the report lacks, one row per method, level and picture."""
     from tnrd.training.validation import score
 
-    rows = []
     with tqdm(total=len(methods) * len(sigmas) * len(images), disable=not sys.stderr.isatty()) as bar:
-        for method, denoise in methods.items():
-            score(denoise, images[0][:64, :64], sigmas[0], 0)  # compiles and warms up
-            for sigma in sigmas:
-                for index, (name, image) in enumerate(zip(names, images, strict=True)):
-                    result = score(denoise, image, sigma, index, repetition)
-                    megapixels = image.shape[0] * image.shape[1] / 1e6
-                    row = {"method": method, "sigma": sigma, "image": name, "megapixels": megapixels}
-                    rows.append({**row, "psnr": result.psnr, "ssim": result.ssim, "seconds": result.seconds})
-                    bar.update()
-    return rows
+        for name, method in methods.items():
+            warm = False
+            for sigma, (index, image) in itertools.product(sigmas, enumerate(names)):
+                bar.update()
+                if report.find(name, method.weights, sigma, image):
+                    continue
+                if not warm:  # compiles what has to be
+                    score(method.denoise, images[0][:64, :64], sigmas[0], 0)
+                    warm = True
+                result = score(method.denoise, images[index], sigma, index, report.head["repetition"])
+                megapixels = images[index].shape[0] * images[index].shape[1] / 1e6
+                row = {"method": name, "weights": method.weights, "sigma": sigma, "image": image}
+                scores = {"psnr": result.psnr, "ssim": result.ssim, "seconds": result.seconds}
+                report.add({**row, "megapixels": megapixels, **scores})
 
 
 def table(rows: list[dict[str, Any]], sigmas: list[float]) -> str:
@@ -119,7 +172,7 @@ def machine() -> dict[str, Any]:
     """What the times were measured on."""
     import torch
 
-    packages = ("tnrd", "torch", "numba", "numpy", "scikit-image", "opencv-python-headless", "bm3d")
+    packages = ("tnrd", "torch", "numba", "numpy", "scikit-image", "opencv-python-headless", "kornia", "bm3d")
     versions = {}
     for name in packages:
         try:

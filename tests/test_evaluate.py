@@ -43,6 +43,28 @@ def test_evaluate_follows_the_protocol(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_evaluate_goes_on_from_its_scores(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(2):
+        Image.fromarray(np.full((24, 24), 90 + 60 * i, np.uint8)).save(pictures / f"{i}.png")
+    report = tmp_path / "report.json"
+    options = ["--data", str(pictures), "--sigma", "25", "--baseline", "perona_malik", "--json", str(report)]
+    assert run("evaluate.py", *options, "--limit", "1").returncode == 0
+    content = json.loads(report.read_text())
+    content["scores"][0]["psnr"] = 77.0  # found there, not computed again
+    report.write_text(json.dumps(content))
+    assert run("evaluate.py", *options).returncode == 0
+    rows = json.loads(report.read_text())["scores"]
+    assert [row["image"] for row in rows] == ["0.png", "1.png"]
+    assert rows[0]["psnr"] == 77.0 and 30 < rows[1]["psnr"] < 60
+    content["data"] = "others"
+    report.write_text(json.dumps(content))
+    refused = run("evaluate.py", *options)
+    assert refused.returncode != 0 and "its data differ" in refused.stderr
+
+
+@pytest.mark.slow
 def test_evaluate_names_an_unknown_baseline(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "a.png")
     done = run("evaluate.py", "--data", str(tmp_path), "--baseline", "magic")

@@ -41,7 +41,13 @@ def parser() -> argparse.ArgumentParser:
     add("--version", action="version", version=f"%(prog)s {__version__}")
     add("--list-models", action=_ListModels, nargs=0, help="list the shipped weights and exit")
     add("--sigma", type=_sigma, metavar="S", help="noise level on the 8-bit scale, 0 to 100; estimated when not given")
-    add("--model", default="gray", metavar="NAME|PATH", help="shipped weights, or a .safetensors file (default: gray)")
+    add(
+        "--model",
+        default="default",
+        metavar="NAME|PATH",
+        help="fast, default or best, each with weights for grey and for colour pictures; shipped weights by name; or a "
+        ".safetensors file (default: default)",
+    )
     add(
         "--strength",
         type=_strength,
