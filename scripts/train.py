@@ -2,12 +2,14 @@
 
     python scripts/train.py scripts/recipes/gray.toml --data IMAGES --validation IMAGES --output runs/gray
 
-Call it again after an interruption and it goes on where the last checkpoint stands.
+Call it again after an interruption and it goes on where the last checkpoint stands. Several GPUs, or machines, share
+every batch where it is started by `torchrun --nproc-per-node N scripts/train.py ...`.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +24,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of clean training pictures")
     parser.add_argument("--validation", type=Path, help="folder of clean pictures for the reported PSNR")
     parser.add_argument("--output", type=Path, required=True, help="folder of checkpoint, log and weights")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda; of several GPUs each process takes its own")
+    parser.add_argument("--tensorboard", action="store_true", help="log for TensorBoard, in the output folder")
     parser.add_argument("--stop-after", type=float, default=float("inf"), metavar="SECONDS")
     arguments = parser.parse_args()
 
+    import torch
+
     from tnrd.training.data import load_images
+    from tnrd.training.processes import join_processes
     from tnrd.training.recipe import read_recipe
     from tnrd.training.train import Trainer
     from tnrd.weights import load_model
@@ -35,11 +41,20 @@ def main() -> None:
     channels = recipe.model.channels
     training = load_images(arguments.data, channels, recipe.scales)
     validation = load_images(arguments.validation, channels) if arguments.validation else []
-    trainer = Trainer(recipe, training, validation, arguments.output, arguments.device)
+    device = torch.device(
+        arguments.device, int(os.environ.get("LOCAL_RANK", "0")) if arguments.device == "cuda" else None
+    )
+    processes = join_processes(device)
+    board = None
+    if arguments.tensorboard and processes.is_first:
+        from torch.utils.tensorboard import SummaryWriter
+
+        board = SummaryWriter(arguments.output)
+    trainer = Trainer(recipe, training, validation, arguments.output, device, processes=processes, board=board)
     if recipe.initial:
         trainer.load_initial(load_model(recipe.initial).state_dict())
     trainer.resume()
-    if trainer.run(arguments.stop_after):
+    if trainer.run(arguments.stop_after) and processes.is_first:
         write_result(trainer, arguments.recipe.read_text(encoding="utf-8"))
 
 

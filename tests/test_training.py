@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,14 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tnrd.model import TNRDConfig
 from tnrd.training.data import CropSampler, load_images
 from tnrd.training.losses import weighted_mse
 from tnrd.training.optimizers import learning_rate
+from tnrd.training.processes import Processes
 from tnrd.training.recipe import Phase, Recipe, read_recipe
 from tnrd.training.train import Trainer
 from tnrd.training.validation import protocol_seed, score
+from tnrd.weights import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = TNRDConfig(stages=2, filters=4, kernel_size=3, nodes=15)
@@ -171,7 +175,6 @@ def test_the_seed_of_the_protocol() -> None:
 
 @pytest.mark.slow
 def test_the_script_survives_a_kill_and_writes_weights_and_card(tmp_path: Path, pictures: list[np.ndarray]) -> None:
-    from PIL import Image
 
     import tnrd
 
@@ -196,6 +199,80 @@ def test_the_script_survives_a_kill_and_writes_weights_and_card(tmp_path: Path, 
     assert "iterations = 60" in text and "two waves" in text
 
 
+TINY_RECIPE = """
+seed = 3
+validate_every = 4
+[model]
+stages = 2
+filters = 4
+kernel_size = 3
+nodes = 15
+[[phases]]
+iterations = 8
+batch = 4
+crop = 16
+deep_supervision = 0.1
+[[phases]]
+optimizer = "lbfgs"
+iterations = 3
+batch = 4
+crop = 16
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_model_of_one(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    (tmp_path / "tiny.toml").write_text(TINY_RECIPE, encoding="utf-8")
+    options = [str(ROOT / "scripts" / "train.py"), str(tmp_path / "tiny.toml"), "--data", str(tmp_path)]
+    starters = {
+        "one": [sys.executable],
+        "two": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    }
+    weights = {}
+    for name, starter in starters.items():
+        output = tmp_path / name
+        command = [*starter, *options, "--output", str(output), "--validation", str(tmp_path)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        assert done.returncode == 0, done.stderr
+        model = load_model(output / "tiny.safetensors")
+        weights[name] = torch.cat([p.flatten() for p in model.parameters()])
+        assert len((output / "log.jsonl").read_text().splitlines()) == 3  # the first process alone reports
+    torch.testing.assert_close(weights["one"], weights["two"], rtol=0, atol=1e-5)
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
+    batch = torch.arange(6)
+    assert [Processes(rank, 3).share(batch).tolist() for rank in range(3)] == [[0, 3], [1, 4], [2, 5]]
+    with pytest.raises(ValueError, match="batch of 6 cannot be divided evenly among 4 processes"):
+        Processes(0, 4).share(batch)
+
+
+def test_what_tensorboard_shows_is_what_the_log_says(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    class Board:
+        """Keeps what a SummaryWriter would write."""
+
+        def __init__(self) -> None:
+            self.scalars: dict[tuple[str, int], float] = {}
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            self.scalars[name, step] = value
+
+        def flush(self) -> None:
+            pass
+
+    board = Board()
+    phases = (Phase(iterations=4, batch=2, crop=16), Phase(iterations=4, batch=2, crop=16))
+    Trainer(recipe(*phases), pictures, pictures, tmp_path, progress=False, board=board).run()  # type: ignore[arg-type]
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [board.scalars["loss", step] for step in (4, 8)] == [row["loss"] for row in rows]
+    assert board.scalars["psnr/25", 8] == rows[1]["psnr"]["25.0"]
+    assert board.scalars["learning_rate", 8] > 0
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, pictures: list[np.ndarray]) -> None:
     phase = Phase(iterations=2, batch=2, crop=24, warmup=1)
     Trainer(recipe(phase), pictures, [], tmp_path, progress=False).run()
@@ -214,7 +291,6 @@ def test_a_recipe_out_of_range_is_refused(wrong: dict[str, object]) -> None:
 
 
 def test_pictures_deeper_than_8_bits_are_refused(tmp_path: Path) -> None:
-    from PIL import Image
 
     Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match=r"deep\.png is not an 8-bit picture"):

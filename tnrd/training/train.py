@@ -8,7 +8,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,8 +20,12 @@ from tnrd.model import TNRD
 from tnrd.training.data import CropSampler
 from tnrd.training.losses import weighted_mse
 from tnrd.training.optimizers import build_optimizer, learning_rate
+from tnrd.training.processes import Processes
 from tnrd.training.recipe import Phase, Recipe
 from tnrd.training.validation import array_denoiser, score
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 Image = NDArray[np.uint8]
 
@@ -39,6 +43,8 @@ class Trainer:
         output: Folder of the checkpoint and of ``log.jsonl``.
         device: Where to train.
         progress: Show a progress bar.
+        processes: This process among those that train the model together; all end with the same weights.
+        board: Gets loss, learning rate and PSNR for TensorBoard, None for none.
     """
 
     def __init__(
@@ -49,13 +55,17 @@ class Trainer:
         output: str | Path,
         device: str | torch.device = "cpu",
         progress: bool = True,
+        processes: Processes | None = None,
+        board: SummaryWriter | None = None,
     ) -> None:
         self.recipe = recipe
+        self.processes = processes or Processes()
+        self.board = board
         self.train_images, self.validation_images = train_images, validation_images
         self.output = Path(output)
         self.output.mkdir(parents=True, exist_ok=True)
         self.device = torch.device(device)
-        self.progress = progress
+        self.progress = progress and self.processes.is_first
         torch.manual_seed(recipe.seed)
         self.model = TNRD(recipe.model).to(self.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
@@ -104,7 +114,7 @@ class Trainer:
         label = f"phase {index + 1} {phase.optimizer} {phase.stages} {steps.start + 1}-{steps.stop}"
         bar = tqdm(total=phase.iterations, initial=self.iteration, desc=label, disable=not self.progress, mininterval=2)
         with bar:
-            while self.iteration < phase.iterations and time.monotonic() < deadline:
+            while self.iteration < phase.iterations and not self._is_past(deadline):
                 loss = self._update(phase, sampler, steps)
                 self.iteration += 1
                 bar.update()
@@ -114,17 +124,22 @@ class Trainer:
                     self.save_checkpoint()
         self.save_checkpoint()
 
+    def _is_past(self, deadline: float) -> bool:
+        return deadline < math.inf and self.processes.any(time.monotonic() >= deadline)
+
     def _update(self, phase: Phase, sampler: CropSampler, steps: range) -> float:
         if self.optimizer is None:
             raise RuntimeError("An update needs an optimiser.")
         adam = phase.optimizer == "adam"
         # L-BFGS needs one objective: it keeps the batch of index 0.
-        clean, noisy, sigma = sampler(self.iteration if adam else 0, self.device)
+        clean, noisy, sigma = map(self.processes.share, sampler(self.iteration if adam else 0, self.device))
 
         def closure() -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
             loss = self._loss(phase, clean, noisy, sigma, steps)
             loss.backward()  # type: ignore[no-untyped-call]
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            self.processes.average([loss, *gradients])
             return loss
 
         if adam:
@@ -157,6 +172,8 @@ class Trainer:
         return [p for p in self.model.parameters() if p.requires_grad and p.numel()]
 
     def _report(self, loss: float, index: int, steps: range) -> dict[str, str]:
+        if not self.processes.is_first:
+            return {}
         denoise = array_denoiser(self.average, strength=steps.stop / self.recipe.model.stages)
         scores = {
             sigma: float(
@@ -174,10 +191,22 @@ class Trainer:
         }
         with open(self.output / "log.jsonl", "a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
+        if self.board is not None:
+            rate = self.optimizer.param_groups[0]["lr"] if self.optimizer is not None else math.nan
+            values = {"loss": loss, "learning_rate": rate, **{f"psnr/{sigma:g}": v for sigma, v in scores.items()}}
+            for name, value in values.items():
+                self.board.add_scalar(name, value, self._updates())
+            self.board.flush()
         return {f"{sigma:g}": f"{value:.2f}" for sigma, value in scores.items()}
+
+    def _updates(self) -> int:
+        """Updates since the start of the run."""
+        return sum(phase.iterations for _, phase, _ in self.segments()[: self.position]) + self.iteration
 
     def save_checkpoint(self) -> None:
         """Write the whole state beside the target and rename it."""
+        if not self.processes.is_first:
+            return
         state = {
             "recipe": dataclasses.asdict(self.recipe),
             "position": self.position,

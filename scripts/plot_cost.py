@@ -1,0 +1,82 @@
+"""Draw PSNR against the time a megapixel takes, from the scores and the benchmark.
+
+    python scripts/plot_cost.py --scores set12.json --benchmark speed.json --output docs/figures/cost.png
+
+PSNR is the mean of the pictures that `scripts/evaluate.py --json` scored; the time is that of `scripts/benchmark.py
+--tables methods --json`, one run on one machine. Methods that only one of the two knows are left out, and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OURS = "tnrd "  # how the benchmark marks the project's models
+COLOURS = {True: "#c0392b", False: "#44546a"}
+
+
+def main() -> None:
+    """Parse the arguments, join the two files, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scores", type=Path, required=True)
+    parser.add_argument("--benchmark", type=Path, required=True)
+    parser.add_argument("--sigma", type=float, default=25.0)
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+
+    scores = mean_scores(json.loads(arguments.scores.read_text(encoding="utf-8")), arguments.sigma)
+    seconds = times(json.loads(arguments.benchmark.read_text(encoding="utf-8")))
+    both = [name for name in seconds if name.removeprefix(OURS) in scores]
+    alone = sorted({*scores, *seconds} - {name.removeprefix(OURS) for name in both} - set(both))
+    print(f"left out: {', '.join(alone) or 'none'}")
+    draw({name: (seconds[name], scores[name.removeprefix(OURS)]) for name in both}, arguments.sigma, arguments.output)
+
+
+def mean_scores(report: dict[str, Any], sigma: float) -> dict[str, float]:
+    """Mean PSNR of each method whose pictures are those of every other; fewer would not be comparable."""
+    at = [row for row in report["scores"] if row["sigma"] == sigma]
+    pictures = {row["image"] for row in at}
+    methods = {name: [row for row in at if row["method"] == name] for name in dict.fromkeys(r["method"] for r in at)}
+    whole = {name: rows for name, rows in methods.items() if {row["image"] for row in rows} == pictures}
+    return {name: float(np.mean([row["psnr"] for row in rows])) for name, rows in whole.items()}
+
+
+def times(report: dict[str, Any]) -> dict[str, float]:
+    """s/Mpx of each method, at the largest picture."""
+    largest = max(row["size"] for row in report["rows"])
+    return {row["method"]: row["per_mpx"] for row in report["rows"] if row["size"] == largest}
+
+
+def draw(points: dict[str, tuple[float, float]], sigma: float, output: Path) -> None:
+    """A scatter plot with a name at each point."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5), dpi=110)
+    for name, (seconds, quality) in points.items():
+        own = name.startswith(OURS)
+        axes.plot(seconds, quality, "o" if own else "s", color=COLOURS[own], markersize=8 if own else 6)
+        axes.annotate(
+            name.removeprefix(OURS), (seconds, quality), (6, 5), textcoords="offset points", color=COLOURS[own],
+            weight="bold" if own else "normal", fontsize=9,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds a megapixel, 2 CPU cores (logarithmic)")
+    axes.set_ylabel(f"mean PSNR (dB), sigma {sigma:g}")
+    axes.grid(True, which="major", color="#dddddd")
+    axes.margins(x=0.12, y=0.08)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(output)
+    print(f"wrote {output}")
+
+
+if __name__ == "__main__":
+    main()
