@@ -67,17 +67,17 @@ def main() -> None:
         print(f"| {form} | {conductance} | {presmooth:g} | {numbers} |", flush=True)
 
 
-def load_crops(paths: list[Path], side: int) -> Tensor:
-    """The middles of pictures in grey, (N, 1, side, side), float32 in [0, 1]."""
+def load_crops(paths: list[Path], side: int, mode: str = "L") -> Tensor:
+    """The middles of pictures in grey or, with the mode "RGB", in colour, (N, C, side, side), float32 in [0, 1]."""
     crops = []
     for path in paths:
         with Image.open(path) as opened:
-            grey = np.asarray(opened.convert("L"))
-        if min(grey.shape) < side:
-            raise SystemExit(f"{path} is smaller than {side} x {side}: {grey.shape}.")
-        y, x = ((length - side) // 2 for length in grey.shape)
-        crops.append(grey[y : y + side, x : x + side])
-    return torch.from_numpy(np.stack(crops)[:, None]).float() / 255
+            picture = np.atleast_3d(np.asarray(opened.convert(mode)))
+        if min(picture.shape[:2]) < side:
+            raise SystemExit(f"{path} is smaller than {side} x {side}: {picture.shape[:2]}.")
+        y, x = ((length - side) // 2 for length in picture.shape[:2])
+        crops.append(picture[y : y + side, x : x + side])
+    return torch.from_numpy(np.stack(crops)).movedim(-1, 1).float() / 255
 
 
 def add_noise(clean: Tensor, sigma: float) -> Tensor:

@@ -12,9 +12,9 @@ from tnrd.inference.levels import NoiseLevel
 from tnrd.pixels import channels_equal
 
 DEFAULT_FAMILY = "default"
-# For grey and for colour pictures.
+# For grey and for colour pictures; grey weights take colour in luminance and chrominance.
 FAMILIES = {
-    "fast": ("gray-fast", "color-fast"),
+    "fast": ("gray-fast", "gray-fast"),
     DEFAULT_FAMILY: ("gray", "color"),
     "best": ("gray-best", "color"),
 }
