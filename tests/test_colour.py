@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tnrd.inference.colour import PLANE_SCALES, from_planes, opponent_matrix, plane_levels, to_planes
+from tnrd.colour import PLANE_SCALES, from_planes, opponent_matrix, plane_levels, to_planes
 
 levels = st.floats(0, 0.4, allow_nan=False)
 

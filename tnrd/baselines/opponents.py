@@ -1,28 +1,24 @@
 """A method of grey pictures in colour: on the mean of the channels, and on what they differ by.
 
-The channels are rotated by the orthonormal transform that CBM3D and others use,
-
-    (1, 1, 1)/sqrt(3)  luminance,    (1, 0, -1)/sqrt(2)  red against blue,    (1, -2, 1)/sqrt(6)  green against both,
-
-which leaves white noise white and at its level. Photographs keep nearly all their detail in the first plane, so the
-other two bear a far stronger smoothing: a method scores better this way than on red, green and blue alike. The first
-plane is taken as the mean (R + G + B)/3, a grey picture like any other, with noise of sigma/sqrt(3).
+The planes are those of :mod:`tnrd.colour`, in which white noise stays white and at its level. Photographs keep nearly
+all their detail in the first plane, so the other two bear a far stronger smoothing: a method scores better this way
+than on red, green and blue alike. The first plane is taken as the mean (R + G + B)/3, a grey picture like any other,
+with noise of sigma/sqrt(3).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
+from tnrd import colour
 from tnrd.baselines.contract import Progress, Unit
 
 Method = Callable[[Unit, float, Progress], Unit]
 
-LUMINANCE_NOISE = 1 / math.sqrt(3)
-# Rows: the mean, then the two opponent planes; its inverse is written out in `from_planes`.
-_FORWARD = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.array([[3], [math.sqrt(2)], [math.sqrt(6)]])
+LUMINANCE_NOISE = colour.PLANE_SCALES[0]
 
 
 def by_plane(u: Unit, sigma: float, progress: Progress, grey: Method, chrominance: Method) -> Unit:
@@ -51,10 +47,11 @@ def by_plane(u: Unit, sigma: float, progress: Progress, grey: Method, chrominanc
 
 def to_planes(u: Unit) -> Unit:
     """(M, N, 3) to (3, M, N): the mean of the channels and two opponent planes."""
-    return np.stack([u @ row.astype(np.float32) for row in _FORWARD])
+    planes: Unit = colour.to_planes(torch.from_numpy(u).permute(2, 0, 1)).contiguous().numpy()
+    return planes
 
 
 def from_planes(planes: Unit) -> Unit:
     """The inverse of :func:`to_planes`."""
-    mean, red_blue, green = planes[0], planes[1] / np.float32(math.sqrt(2)), planes[2] / np.float32(math.sqrt(6))
-    return np.stack([mean + red_blue + green, mean - 2 * green, mean - red_blue + green], axis=-1)
+    u: Unit = colour.from_planes(torch.from_numpy(planes)).permute(1, 2, 0).contiguous().numpy()
+    return u

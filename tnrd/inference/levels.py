@@ -27,7 +27,7 @@ class NoiseLevel:
 
     Attributes:
         levels: (1,), one for each channel (3,), or a map (M, N) for all channels.
-        planes: Of luminance and the two chrominances (:func:`tnrd.inference.colour.opponent_matrix`), (3,), where they
+        planes: Of luminance and the two chrominances (:func:`tnrd.colour.opponent_matrix`), (3,), where they
             were measured. None for noise that is independent from channel to channel, which ``levels`` tells all of.
     """
 
@@ -91,7 +91,7 @@ def given_noise(sigma: float | Sequence[float] | NDArray[Any], pixels: NDArray[A
 
 def _divided(levels: NDArray[np.float32], pixels: NDArray[Any]) -> NDArray[np.float32] | None:
     """Levels of the planes, of the same power as those of the channels."""
-    from tnrd.inference.colour import opponent_matrix
+    from tnrd.colour import opponent_matrix
     from tnrd.noise import estimate_sigma
 
     rows, columns = (_spread(length) for length in pixels.shape[:2])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from tnrd.inference import colour
+from tnrd import colour
 from tnrd.inference.choice import DEFAULT_FAMILY, choose
 from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import configured, device_of, load
@@ -47,7 +47,7 @@ def denoise(
 
     The same image, weights, engine and tile give the same bytes; other tiles differ by float rounding only. Colour is
     denoised by colour weights, or, where its noise is uneven (:mod:`tnrd.inference.choice`) or a grey model is asked
-    for, by grey ones in luminance and chrominance (:mod:`tnrd.inference.colour`); a picture whose channels are all
+    for, by grey ones in luminance and chrominance (:mod:`tnrd.colour`); a picture whose channels are all
     equal is denoised as the grey picture that it is. Boundaries are mirrored.
 
     Args:
