@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 Image = NDArray[np.float64]
 Denoiser = Callable[[Any, float], Any]
+OURS = "tnrd "  # how the benchmark marks the project's models
 
 
 def main() -> None:
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--repetition", type=int, default=0, help="another draw of the noise")
     parser.add_argument("--limit", type=int, help="only the first pictures")
     parser.add_argument("--json", type=Path, help="keep every single score here, and go on from it")
+    parser.add_argument("--times", type=Path, help="take s/Mpx from this JSON of scripts/benchmark.py")
     arguments = parser.parse_args()
 
     if arguments.blind and not arguments.model:
@@ -53,7 +55,8 @@ def main() -> None:
     names, images = load(arguments.data, arguments.color, arguments.limit)
     report = Report(arguments.json, arguments.data.name, arguments.color, arguments.repetition)
     evaluate(methods, names, images, arguments.sigma, report)
-    print(table(report.of(list(methods), names, arguments.sigma), arguments.sigma))
+    seconds = json.loads(arguments.times.read_text(encoding="utf-8")) if arguments.times else None
+    print(table(report.of(list(methods), names, arguments.sigma), arguments.sigma, seconds and times(seconds)))
 
 
 class Method(NamedTuple):
@@ -153,8 +156,8 @@ def evaluate(
                 report.add({**row, "megapixels": megapixels, **scores})
 
 
-def table(rows: list[dict[str, Any]], sigmas: list[float]) -> str:
-    """Markdown: PSNR / SSIM per level, and s/Mpx."""
+def table(rows: list[dict[str, Any]], sigmas: list[float], seconds: dict[str, float] | None = None) -> str:
+    """Markdown: PSNR / SSIM per level, and s/Mpx, of these very calls or as given."""
     head = "| method | " + " | ".join(f"sigma {s:g}" for s in sigmas) + " | s/Mpx |"
     lines = [head, "|---" * (len(sigmas) + 2) + "|"]
     for method in dict.fromkeys(row["method"] for row in rows):
@@ -162,10 +165,19 @@ def table(rows: list[dict[str, Any]], sigmas: list[float]) -> str:
         cells = []
         for sigma in sigmas:
             at = [row for row in mine if row["sigma"] == sigma]
-            cells.append(f"{np.mean([r['psnr'] for r in at]):.2f} / {np.mean([r['ssim'] for r in at]):.4f}")
-        seconds = sum(r["seconds"] for r in mine) / sum(r["megapixels"] for r in mine)
-        lines.append(f"| {method} | " + " | ".join(cells) + f" | {seconds:.2f} |")
+            means = [np.mean([row[key] for row in at]) for key in ("psnr", "ssim")] if at else []
+            cells.append("{:.2f} / {:.4f}".format(*means) if at else "")
+        own = sum(r["seconds"] for r in mine) / sum(r["megapixels"] for r in mine)
+        time = own if seconds is None else seconds.get(method)
+        lines.append(f"| {method} | " + " | ".join(cells) + (" |  |" if time is None else f" | {time:.2f} |"))
     return "\n".join(lines)
+
+
+def times(report: dict[str, Any]) -> dict[str, float]:
+    """s/Mpx of each method in a report of scripts/benchmark.py, at the largest picture."""
+    largest = max(row["size"] for row in report["rows"])
+    at = [row for row in report["rows"] if row["size"] == largest]
+    return {row["method"].removeprefix(OURS): row["per_mpx"] for row in at}
 
 
 def machine() -> dict[str, Any]:

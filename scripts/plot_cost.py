@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evaluate import OURS, times
 
-OURS = "tnrd "  # how the benchmark marks the project's models
 COLOURS = {True: "#c0392b", False: "#44546a"}
 
 
@@ -29,11 +29,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     scores = mean_scores(json.loads(arguments.scores.read_text(encoding="utf-8")), arguments.sigma)
-    seconds = times(json.loads(arguments.benchmark.read_text(encoding="utf-8")))
-    both = [name for name in seconds if name.removeprefix(OURS) in scores]
-    alone = sorted({*scores, *seconds} - {name.removeprefix(OURS) for name in both} - set(both))
-    print(f"left out: {', '.join(alone) or 'none'}")
-    draw({name: (seconds[name], scores[name.removeprefix(OURS)]) for name in both}, arguments.sigma, arguments.output)
+    speed = json.loads(arguments.benchmark.read_text(encoding="utf-8"))
+    seconds = times(speed)
+    ours = {row["method"].removeprefix(OURS) for row in speed["rows"] if row["method"].startswith(OURS)}
+    print(f"left out: {', '.join(sorted(scores.keys() ^ seconds.keys())) or 'none'}")
+    points = {name: (seconds[name], scores[name]) for name in seconds if name in scores}
+    draw(points, ours, arguments.sigma, arguments.output)
 
 
 def mean_scores(report: dict[str, Any], sigma: float) -> dict[str, float]:
@@ -45,14 +46,8 @@ def mean_scores(report: dict[str, Any], sigma: float) -> dict[str, float]:
     return {name: float(np.mean([row["psnr"] for row in rows])) for name, rows in whole.items()}
 
 
-def times(report: dict[str, Any]) -> dict[str, float]:
-    """s/Mpx of each method, at the largest picture."""
-    largest = max(row["size"] for row in report["rows"])
-    return {row["method"]: row["per_mpx"] for row in report["rows"] if row["size"] == largest}
-
-
-def draw(points: dict[str, tuple[float, float]], sigma: float, output: Path) -> None:
-    """A scatter plot with a name at each point."""
+def draw(points: dict[str, tuple[float, float]], ours: set[str], sigma: float, output: Path) -> None:
+    """A scatter plot with a name at each point, the project's models in colour."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -60,10 +55,10 @@ def draw(points: dict[str, tuple[float, float]], sigma: float, output: Path) -> 
 
     figure, axes = pyplot.subplots(figsize=(8, 5), dpi=110)
     for name, (seconds, quality) in points.items():
-        own = name.startswith(OURS)
+        own = name in ours
         axes.plot(seconds, quality, "o" if own else "s", color=COLOURS[own], markersize=8 if own else 6)
         axes.annotate(
-            name.removeprefix(OURS), (seconds, quality), (6, 5), textcoords="offset points", color=COLOURS[own],
+            name, (seconds, quality), (6, 5), textcoords="offset points", color=COLOURS[own],
             weight="bold" if own else "normal", fontsize=9,
         )  # fmt: skip
     axes.set_xscale("log")

@@ -48,7 +48,13 @@ class Baseline(NamedTuple):
 BASELINES: dict[str, Baseline] = {
     "perona_malik": Baseline(
         ("perona_malik", "perona_malik"),
-        "Perona-Malik diffusion (1990): smooths within regions and slows down at edges; nothing is learned.",
+        "Perona-Malik diffusion (1990; regularised 1992): smooths within regions and slows down at edges.",
+        "Apache-2.0, this project",
+        "medium",
+    ),
+    "perona_malik_1990": Baseline(
+        ("perona_malik", "perona_malik_1990"),
+        "Perona-Malik as published, without the small blur that tells edges from noise.",
         "Apache-2.0, this project",
         "medium",
     ),

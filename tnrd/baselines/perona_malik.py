@@ -271,6 +271,13 @@ def perona_malik(
     return with_channels(result[0] if len(result) == 1 else np.moveaxis(result, 0, -1), channel_axis)
 
 
+def perona_malik_1990(
+    image: ArrayLike, sigma: float, *, channel_axis: int | None = None, progress: Progress | None = None
+) -> Unit:
+    """:func:`perona_malik` as published in 1990, without the Gaussian before g; arguments as in ``Denoiser``."""
+    return perona_malik(image, sigma, presmooth=0.0, channel_axis=channel_axis, progress=progress)
+
+
 def _as_planes(image: ArrayLike, channel_axis: int | None) -> Tensor:
     """(1, C, M, N), a copy."""
     unit = to_unit(as_pixels(image, channel_axis))
