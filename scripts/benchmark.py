@@ -7,7 +7,7 @@ Tables: ``engines`` (s/Mpx, useful GFLOP/s, share of the matrix-product rate, ra
 ``training`` (forward and backward), ``methods`` (what a user would otherwise call), ``memory``, and, if asked for,
 ``gpu`` (the same engines on frames of 3840 x 2160). Before any time is printed the engines must agree, and every method
 must gain on the noisy picture, scikit-image's camera mirrored to size, sigma 25. Times are medians of --repeat calls
-after a warm-up; a call of over 20 seconds is not repeated; the competitors are those of tnrd.baselines, each tuned.
+after a warm-up; a call of over 20 seconds is not repeated; the competitors are those of tnrd.baselines.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from evaluate import Method, build_methods
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from tnrd.metrics import psnr, round_to_8bit
 from tnrd.noise import add_noise
 from tnrd.training.data import image_paths
 from tnrd.training.validation import protocol_seed
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
 
 ROOT = Path(__file__).resolve().parents[1]
 SIDE, MARGIN, ZOOM = 96, 64, 2
@@ -77,11 +81,6 @@ def results(detail: Detail, path: Path, methods: dict[str, Method]) -> list[tupl
 
 def draw(sheet: list[list[tuple[str, NDArray[np.float64]]]], output: Path) -> None:
     """A grid of details with captions, pixels doubled and otherwise as they are."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows, columns, dots = len(sheet), len(sheet[0]), 100
     cell, caption, gap = SIDE * ZOOM, 22, 6
     width, height = columns * (cell + gap) + gap, rows * (cell + caption) + gap

@@ -6,7 +6,8 @@ Noise, rounding and PSNR follow the protocol of docs/results.md. A row is the me
 time over the total of pixels, each picture once, after one unmeasured call: on a machine that does nothing else.
 
 With --json every score is kept as soon as it is known. The same command goes on where it was stopped, and methods can
-be added later: what the file holds is not computed again, unless the weights behind it have changed since.
+be added later: what the file holds is not computed again, unless the weights behind it have changed since. (After a
+change in the code of a method, take another file.)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,11 +54,11 @@ def main() -> None:
     methods = build_methods(arguments.model, arguments.baseline, arguments.blind, arguments.color)
     if not methods:
         parser.error("give at least one --model or --baseline")
+    seconds = times(json.loads(arguments.times.read_text(encoding="utf-8"))) if arguments.times else None
     names, images = load(arguments.data, arguments.color, arguments.limit)
     report = Report(arguments.json, arguments.data.name, arguments.color, arguments.repetition)
     evaluate(methods, names, images, arguments.sigma, report)
-    seconds = json.loads(arguments.times.read_text(encoding="utf-8")) if arguments.times else None
-    print(table(report.of(list(methods), names, arguments.sigma), arguments.sigma, seconds and times(seconds)))
+    print(table(report.of(list(methods), names, arguments.sigma), arguments.sigma, seconds))
 
 
 class Method(NamedTuple):
@@ -121,7 +123,10 @@ def build_methods(models: list[str], baselines: list[str], blind: bool, color: b
     for name in BASELINES if baselines == ["all"] else baselines:
         if name not in BASELINES:
             raise SystemExit(f"No baseline {name!r}; there are {', '.join(BASELINES)}.")
-        methods[name] = Method(partial(BASELINES[name].denoise, channel_axis=axis), "")
+        if name == "bm3d" and find_spec("bm3d") is None:
+            raise SystemExit('bm3d is an extra, for non-commercial use: pip install ".[bm3d]", or leave it out.')
+        weights = " ".join(find_weights(own).sha256 for own in BASELINES[name].weights)
+        methods[name] = Method(partial(BASELINES[name].denoise, channel_axis=axis), weights)
     return methods
 
 

@@ -34,7 +34,7 @@ def main() -> None:
     ours = {row["method"].removeprefix(OURS) for row in speed["rows"] if row["method"].startswith(OURS)}
     print(f"left out: {', '.join(sorted(scores.keys() ^ seconds.keys())) or 'none'}")
     points = {name: (seconds[name], scores[name]) for name in seconds if name in scores}
-    draw(points, ours, arguments.sigma, arguments.output)
+    draw(points, ours, arguments.sigma, speed["machine"]["cores"], arguments.output)
 
 
 def mean_scores(report: dict[str, Any], sigma: float) -> dict[str, float]:
@@ -46,7 +46,7 @@ def mean_scores(report: dict[str, Any], sigma: float) -> dict[str, float]:
     return {name: float(np.mean([row["psnr"] for row in rows])) for name, rows in whole.items()}
 
 
-def draw(points: dict[str, tuple[float, float]], ours: set[str], sigma: float, output: Path) -> None:
+def draw(points: dict[str, tuple[float, float]], ours: set[str], sigma: float, cores: int, output: Path) -> None:
     """A scatter plot with a name at each point, the project's models in colour."""
     import matplotlib
 
@@ -62,7 +62,7 @@ def draw(points: dict[str, tuple[float, float]], ours: set[str], sigma: float, o
             weight="bold" if own else "normal", fontsize=9,
         )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_xlabel("seconds a megapixel, 2 CPU cores (logarithmic)")
+    axes.set_xlabel(f"seconds a megapixel, {cores} CPU cores (logarithmic)")
     axes.set_ylabel(f"mean PSNR (dB), sigma {sigma:g}")
     axes.grid(True, which="major", color="#dddddd")
     axes.margins(x=0.12, y=0.08)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,13 @@ def main() -> None:
     import torch
 
     from tnrd.training.data import load_images
-    from tnrd.training.processes import join_processes
+    from tnrd.training.processes import join_processes, leave_processes
     from tnrd.training.recipe import read_recipe
     from tnrd.training.train import Trainer
     from tnrd.weights import load_model
 
+    if arguments.tensorboard and find_spec("tensorboard") is None:
+        parser.error('--tensorboard needs the package tensorboard: pip install "tnrd[tensorboard]"')
     recipe = read_recipe(arguments.recipe)
     channels = recipe.model.channels
     training = load_images(arguments.data, channels, recipe.scales)
@@ -56,6 +59,7 @@ def main() -> None:
     trainer.resume()
     if trainer.run(arguments.stop_after) and processes.is_first:
         write_result(trainer, arguments.recipe.read_text(encoding="utf-8"))
+    leave_processes()
 
 
 def write_result(trainer: Trainer, recipe_text: str) -> None:

@@ -7,8 +7,9 @@ the rule
 
     kappa = contrast * (noise in the differences),    T = time * (sigma/25)^growth
 
-with the best PSNR in the mean over pictures and noise levels. The column "free" is the PSNR with contrast and time
-chosen for each level anew: what a richer rule could gain. The result stands in tnrd/baselines/perona_malik.py.
+with the best PSNR in the mean over pictures and noise levels; in the coupled form the noise is that of |grad u| over
+all channels. The column "free" is the PSNR with contrast and time chosen for each level anew: what a richer rule could
+gain. The result stands in tnrd/baselines/perona_malik.py.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch import Tensor
 from tnrd.baselines.perona_malik import CONDUCTANCES, STEP, EdgeStopping, Rule, diffuse, noise_in_differences
 from tnrd.training.data import image_paths
 
-CONTRASTS = tuple(0.25 * 1.25**i for i in range(13))
+CONTRASTS = tuple(0.25 * 1.25**i for i in range(-6, 13))
 TIMES = 0.25 * 1.05 ** np.arange(90)
 GROWTHS = np.arange(0.0, 4.01, 0.125)
 LONGEST = 30.0
@@ -51,18 +52,22 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=128, help="side of the square taken from the middle")
     parser.add_argument("--sigma", type=float, nargs="+", default=[15.0, 25.0, 50.0], help="noise levels, 8-bit scale")
     parser.add_argument("--presmooth", type=float, nargs="+", default=[0.0, 0.6], help="Gaussians, in pixels")
+    parser.add_argument("--form", nargs="+", default=["coupled", "decoupled"], choices=["coupled", "decoupled"])
+    parser.add_argument("--conductance", nargs="+", default=list(CONDUCTANCES), choices=list(CONDUCTANCES))
+    parser.add_argument("--color", action="store_true", help="tune on colour pictures")
     arguments = parser.parse_args()
 
-    clean = load_crops(image_paths(arguments.data)[:: arguments.every], arguments.crop)
+    mode = "RGB" if arguments.color else "L"
+    clean = load_crops(image_paths(arguments.data)[:: arguments.every], arguments.crop, mode)
     noisy = [add_noise(clean, sigma) for sigma in arguments.sigma]
     levels = " / ".join(f"{sigma:g}" for sigma in arguments.sigma)
     print(f"{len(clean)} pictures of {arguments.crop} x {arguments.crop}; PSNR in dB at sigma {levels}")
     print(f"noisy: {in_db([psnr(clean, f) for f in noisy])}\n")
     print("| form | conductance | presmooth | contrast | time | growth | rule | free |")
     print("|---" * 8 + "|", flush=True)
-    for presmooth, coupled, conductance in itertools.product(arguments.presmooth, (True, False), CONDUCTANCES):
-        rule, by_rule, free = tune(clean, noisy, arguments.sigma, coupled, conductance, presmooth)
-        form = "coupled" if coupled else "decoupled"
+    variants = itertools.product(arguments.presmooth, arguments.form, arguments.conductance)
+    for presmooth, form, conductance in variants:
+        rule, by_rule, free = tune(clean, noisy, arguments.sigma, form == "coupled", conductance, presmooth)
         numbers = f"{rule.contrast:.2f} | {rule.time:.2f} | {rule.growth:.2f} | {in_db(by_rule)} | {in_db(free)}"
         print(f"| {form} | {conductance} | {presmooth:g} | {numbers} |", flush=True)
 
@@ -112,7 +117,8 @@ def tune(
         scores = np.empty(times.shape)
         free = np.empty(len(sigmas))
         for k, (f, sigma) in enumerate(zip(noisy, sigmas, strict=True)):
-            kappa = contrast * noise_in_differences(presmooth) * sigma / 255
+            gathered = clean.shape[1] ** 0.5 if coupled else 1.0
+            kappa = contrast * noise_in_differences(presmooth) * gathered * sigma / 255
             values = curve(clean, f, EdgeStopping(kappa, coupled, conductance, presmooth))
             # Past the end of a curve: as bad as its last value, which is worse than its best.
             scores[..., k] = np.interp(times[..., k], STEP * np.arange(len(values)), values)

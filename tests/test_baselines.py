@@ -6,6 +6,7 @@ import inspect
 import itertools
 import subprocess
 import sys
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,13 @@ def denoise(name: str, image: Any, sigma: float = SIGMA, **options: Any) -> NDAr
 
 
 def test_all_have_one_signature(name: str) -> None:
-    parameters = inspect.signature(BASELINES[name].denoise).parameters
-    assert list(parameters) == ["image", "sigma", "channel_axis", "progress"]
+    module, function = BASELINES[name].home
+    parameters = inspect.signature(getattr(import_module(f"tnrd.baselines.{module}"), function)).parameters
+    assert list(parameters)[:2] == ["image", "sigma"]
+    keywords = {key for key, value in parameters.items() if value.kind is inspect.Parameter.KEYWORD_ONLY}
+    assert keywords >= {"channel_axis", "progress"}
+    own = [value for key, value in parameters.items() if key not in ("image", "sigma", "channel_axis", "progress")]
+    assert all(value.default is not inspect.Parameter.empty for value in own)
 
 
 def test_all_are_described(name: str) -> None:
@@ -110,6 +116,38 @@ def test_what_is_not_finite_is_refused(name: str, bad: float) -> None:
     image[3, 5] = bad
     with pytest.raises(ValueError, match=r"must be finite, got 1 values"):
         denoise(name, image)
+
+
+def test_grey_in_three_channels_stays_grey(name: str) -> None:
+    grey = add_noise(smooth(), SIGMA, seed=9)
+    result = denoise(name, np.repeat(grey[..., None], 3, axis=-1), channel_axis=-1)
+    assert np.isfinite(result).all()
+    if name != "srcnn":  # nothing makes a learned network treat the channels alike
+        assert np.ptp(result, axis=-1).max() < 0.01
+
+
+def test_a_picture_of_one_constant_difference_of_channels(name: str) -> None:
+    red = add_noise(smooth(), SIGMA, seed=10)
+    image = np.stack([red, red + 0.1, red], axis=-1)
+    result = denoise(name, image, channel_axis=-1)
+    assert np.isfinite(result).all()
+    if name != "srcnn":
+        np.testing.assert_allclose(result[..., 1] - result[..., 0], 0.1, atol=0.02)
+
+
+def test_intensities_beyond_reason_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"must lie within 1e\+06, nominally in \[0, 1\], got one of 1e\+07"):
+        denoise(name, np.full((16, 16), 1e7))
+
+
+def test_a_sigma_of_next_to_nothing_changes_next_to_nothing(name: str) -> None:
+    image = add_noise(smooth()[:24, :32], SIGMA, seed=11)
+    result = denoise(name, image, 1e-200)
+    assert np.isfinite(result).all()
+    if name != "median":  # which knows no weaker form than one pass of its least window
+        eight_bit = 0.5 / 255 if name == "nlm_opencv" else 0.0
+        inside = np.clip(image, 0, 1) if name == "nlm_opencv" else image
+        np.testing.assert_allclose(result, inside, atol=1e-3 + eight_bit)
 
 
 @pytest.mark.parametrize("sigma", [-0.1, 1.5, 25.0, np.nan])

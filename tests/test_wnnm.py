@@ -180,4 +180,4 @@ def test_patches_grow_with_the_noise(level: float, size: int) -> None:
 @pytest.mark.slow
 def test_the_published_score_of_a_picture(data_folder: Path) -> None:
     clean = load_images(data_folder / "set12")[1] / 255  # house
-    assert score(wnnm, clean, 25, 1).psnr == pytest.approx(33.22, abs=0.15)  # Gu et al., IJCV 2017
+    assert score(wnnm, clean, 25, 1).psnr == pytest.approx(33.22, abs=0.15)  # as published

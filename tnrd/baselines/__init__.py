@@ -28,12 +28,14 @@ class Baseline(NamedTuple):
         description: A plain line about it.
         licence: Of what computes it.
         speed: One of :data:`SPEEDS`.
+        weights: Names of the shipped weights that it reads.
     """
 
     home: tuple[str, str]
     description: str
     licence: str
     speed: str
+    weights: tuple[str, ...] = ()
 
     def denoise(
         self, image: ArrayLike, sigma: float, *, channel_axis: int | None = None, progress: Progress | None = None
@@ -63,12 +65,14 @@ BASELINES: dict[str, Baseline] = {
         "SRCNN (2016): a small convolutional network of three layers, trained here for noise.",
         "Apache-2.0, this project",
         "fast",
+        ("srcnn", "srcnn-color"),
     ),
     "epll": Baseline(
         ("epll", "epll"),
         "EPLL (2011): makes every patch likely under a mixture of 200 Gaussians, learned from photographs.",
         "Apache-2.0, this project",
         "medium",
+        ("epll",),
     ),
     "wnnm": Baseline(
         ("wnnm", "wnnm"),
@@ -78,8 +82,8 @@ BASELINES: dict[str, Baseline] = {
     ),
     "bm3d": Baseline(
         ("bm3d", "bm3d"),
-        "BM3D (2007): filters groups of similar blocks together.",
-        "non-commercial use only, an extra of its own",
+        "BM3D (2007): filters groups of similar blocks together; its package is for non-commercial use only.",
+        "non-commercial use only, the bm3d package, an extra",
         "slow",
     ),
     "heat": Baseline(
@@ -109,7 +113,7 @@ BASELINES: dict[str, Baseline] = {
     "wavelet": Baseline(
         ("wavelet", "wavelet"),
         "Wavelet shrinkage (2000): drops weak detail scale by scale; may leave faint ripples along edges.",
-        "BSD-3-Clause, scikit-image",
+        "BSD-3-Clause, scikit-image, and MIT, PyWavelets",
         "medium",
     ),
     "bilateral": Baseline(

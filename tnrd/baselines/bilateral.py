@@ -33,9 +33,9 @@ CHROMINANCE_TOLERANCE = PowerLaws(LEVELS, (0.08635, 0.3649, 0.9151, 2.919, 6.527
 def bilateral(u: Unit, sigma: float, progress: Progress) -> Unit:
     """Denoise by the module's filter, with r and s that follow from the noise level.
 
-    Colour is denoised as luminance and chrominance (:mod:`tnrd.baselines.opponents`): on training pictures at sigma 25
-    this gains 0.9 dB over one weight from red, green and blue together. Signature, units and errors as in
-    :class:`tnrd.baselines.contract.Denoiser`.
+    Colour is denoised as luminance and chrominance (:mod:`tnrd.baselines.opponents`). OpenCV looks the weight
+    up in a table over the range of the picture, so that one far outlier makes it coarser. Signature, units and errors
+    as in :class:`tnrd.baselines.contract.Denoiser`.
     """
     return by_plane(
         u,

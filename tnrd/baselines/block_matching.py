@@ -202,4 +202,4 @@ def _loops(sources: int) -> Callable[..., Any]:
     return match
 
 
-_match = compiled(_loops(SOURCES))
+_match = compiled(_loops(SOURCES), "block matching")

@@ -14,6 +14,9 @@ from tnrd.pixels import as_pixels, to_unit
 Unit = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
+LARGEST = 1e6
+LEAST_SIGMA = 1e-7  # weaker noise is below float32's resolution of [0, 1]
+
 
 class Core(Protocol):
     """A method by itself: ``u`` is (M, N) or (M, N, 3), finite, on the [0, 1] scale, and ``sigma`` > 0."""
@@ -41,8 +44,8 @@ class Denoiser(Protocol):
             The shape of ``image``, on the [0, 1] scale, not clipped.
 
         Raises:
-            ValueError: The image has another shape, no pixels, or values that are not finite, or ``sigma`` lies
-                outside [0, 1].
+            ValueError: The image has another shape, no pixels, or values that are not finite or beyond
+                :data:`LARGEST`, or ``sigma`` lies outside [0, 1].
         """
 
 
@@ -55,8 +58,9 @@ def denoiser(core: Core) -> Denoiser:
     ) -> Unit:
         u = to_unit(as_pixels(image, channel_axis))
         check_sigma(sigma)
+        check_range(u)
         report = progress or _silent
-        out = u if sigma == 0 else np.asarray(core(u, float(sigma), report), dtype=np.float32)
+        out = u if sigma == 0 else np.asarray(core(u, max(sigma, LEAST_SIGMA), report), dtype=np.float32)
         report(1, 1)
         return with_channels(out, channel_axis)
 
@@ -64,21 +68,11 @@ def denoiser(core: Core) -> Denoiser:
     return denoise
 
 
-def by_channel(core: Core) -> Core:
-    """A method of grey pictures on each channel by itself."""
-
-    @functools.wraps(core)
-    def separately(u: Unit, sigma: float, progress: Progress) -> Unit:
-        if u.ndim == 2:
-            return core(u, sigma, progress)
-        planes = np.moveaxis(u, -1, 0)
-
-        def part(c: int) -> Progress:
-            return lambda done, total: progress(c * total + done, len(planes) * total)
-
-        return np.stack([core(plane.copy(), sigma, part(c)) for c, plane in enumerate(planes)], axis=-1)
-
-    return separately
+def check_range(u: Unit) -> None:
+    """Raise ValueError if intensities lie so far beyond [0, 1] that squares of their sums would leave float32."""
+    largest = float(np.abs(u).max())
+    if largest > LARGEST:
+        raise ValueError(f"Intensities must lie within {LARGEST:g}, nominally in [0, 1], got one of {largest:g}.")
 
 
 def check_sigma(sigma: float) -> None:

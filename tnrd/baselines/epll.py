@@ -14,8 +14,8 @@ and u = (sigma^-2 f + beta mean of z)/(sigma^-2 + beta), where the paper takes t
 and beta are as published; nothing is tuned. The mixture of 200 components was trained for this project
 (``scripts/train_epll.py``, weights/epll.md).
 
-k_i is found in two rounds, see :class:`Prior`, in 0.4 times the time of a full search; this costs no PSNR (on four
-crops of training pictures it gains 0.02 to 0.03 dB at sigma 15 to 50 of 255).
+k_i is found in two rounds, see :class:`Prior`, in less than half the time of a full search and without loss of PSNR
+(docs/experiments.md).
 
 Zoran & Weiss, From learning models of natural image patches to whole image restoration, ICCV 2011.
 """

@@ -34,8 +34,7 @@ def guided(u: Unit, sigma: float, progress: Progress) -> Unit:
     """Denoise by the module's filter, with a radius and eps that follow from the noise level.
 
     In colour the mean of the channels is filtered as a grey picture, and then guides the two chrominances
-    (:mod:`tnrd.baselines.opponents`): on training pictures at sigma 25 this gains 1.5 dB over the three channels as
-    their own guide. Signature, units and errors as in :class:`tnrd.baselines.contract.Denoiser`.
+    (:mod:`tnrd.baselines.opponents`). Signature, units and errors as in :class:`tnrd.baselines.contract.Denoiser`.
     """
     if u.ndim == 2:
         return _grey(u, sigma)

@@ -22,7 +22,7 @@ from tnrd.baselines.rules import PowerLaw, PowerLaws, nearest
 DISTANCE = 7
 # Found by `scripts/tune_baselines.py --every 20` on training pictures. PSNR there in grey at sigma
 # 5 / 15 / 25 / 50 / 75: 35.93 / 29.30 / 26.71 / 23.31 / 21.48 dB; cuts free for each level would gain nothing. Looking
-# for pixels up to 10 away instead of 7 loses up to 0.1 dB at sigma 15 and 25 and takes twice the time.
+# farther loses (docs/experiments.md).
 PATCH = {25: 5, 50: 7}
 CUT = PowerLaw(0.05933, 0.829)
 # The bare chrominances reach 42.74 / 38.04 / 35.65 / 32.35 / 30.42 dB; one power law would lose up to 0.11 dB of it.
@@ -36,8 +36,8 @@ STRIP = 128
 def non_local_means(u: Unit, sigma: float, progress: Progress) -> Unit:
     """Denoise by the module's mean, with a patch and a cut h that follow from the noise level.
 
-    Colour is denoised as luminance and chrominance (:mod:`tnrd.baselines.opponents`). Signature, units and errors as in
-    :class:`tnrd.baselines.contract.Denoiser`.
+    Colour is denoised as luminance and chrominance (:mod:`tnrd.baselines.opponents`). Mirrored boundary. Signature,
+    units and errors as in :class:`tnrd.baselines.contract.Denoiser`.
     """
 
     def grey(plane: Unit, level: float, report: Progress) -> Unit:

@@ -24,7 +24,7 @@ from tnrd.baselines.rules import PowerLaw, PowerLaws, nearest
 SEARCH = 15
 # Found by `scripts/tune_baselines.py --every 20` on training pictures. PSNR there in grey at sigma
 # 5 / 15 / 25 / 50 / 75: 36.12 / 29.44 / 26.58 / 22.98 / 21.10 dB; cuts free for each level would gain 0.04 dB at most.
-# A search window of 21, OpenCV's own, loses 0.1 to 0.2 dB.
+# A search window of 21, OpenCV's own, loses (docs/experiments.md).
 TEMPLATE = {25: 3, 50: 5}
 CUT = PowerLaw(0.1054, 0.901)
 # The bare chrominances reach 42.26 / 37.45 / 35.12 / 32.14 / 30.31 dB; one power law would lose up to 0.14 dB of it.
@@ -39,9 +39,8 @@ MARGIN = 3.0
 def non_local_means_opencv(u: Unit, sigma: float, progress: Progress) -> Unit:
     """Denoise by the module's mean on 8 bits, with a template and a cut h that follow from the noise level.
 
-    Colour is denoised as luminance and chrominance (:mod:`tnrd.baselines.opponents`): on training pictures at sigma 25
-    this gains 1.3 dB over the same function on red, green and blue together, and 1.5 dB over
-    ``cv2.fastNlMeansDenoisingColored``. Signature, units and errors as in
+    Colour is denoised as luminance and chrominance (:mod:`tnrd.baselines.opponents`), which is better by far than
+    ``cv2.fastNlMeansDenoisingColored`` (docs/experiments.md). Mirrored boundary. Signature, units and errors as in
     :class:`tnrd.baselines.contract.Denoiser`.
     """
 

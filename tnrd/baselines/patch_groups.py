@@ -195,7 +195,7 @@ def _loops(sources: int) -> Callable[..., Any]:
     return estimate
 
 
-estimate_groups = compiled(_loops(SOURCES))
+estimate_groups = compiled(_loops(SOURCES), "the shrinkage of patch groups")
 """Denoise groups of patches of one plane, bands of groups beside each other.
 
 Args:

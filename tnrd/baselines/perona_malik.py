@@ -37,7 +37,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
-from tnrd.baselines.contract import Progress, Unit, check_sigma, with_channels
+from tnrd.baselines.contract import Progress, Unit, check_range, check_sigma, with_channels
 from tnrd.kernels.correlate_torch import correlate, pad_mirrored
 from tnrd.kernels.step_torch import diffusion_force
 from tnrd.noise import estimate_sigma
@@ -258,6 +258,7 @@ def perona_malik(
     if sigma is not None:
         check_sigma(sigma)
     u = _as_planes(image, channel_axis)
+    check_range(u.numpy())
     if contrast is None or time is None:
         level = float(estimate_sigma(u[0].numpy(), channel_axis=0, average_sigmas=True) if sigma is None else sigma)
         rule = RULES[presmooth > 0, coupled, conductance]
@@ -268,6 +269,8 @@ def perona_malik(
             time = rule.time * (level / (25 / 255)) ** rule.growth
     with torch.no_grad():
         result = diffuse(u, EdgeStopping(contrast, coupled, conductance, presmooth), time, step, progress)[0].numpy()
+    if progress is not None:
+        progress(1, 1)
     return with_channels(result[0] if len(result) == 1 else np.moveaxis(result, 0, -1), channel_axis)
 
 

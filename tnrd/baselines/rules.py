@@ -1,6 +1,6 @@
 """How a parameter follows from the noise level: a power law, power laws from point to point, or a choice by level.
 
-Levels are named on the 8-bit scale, ``sigma`` itself lies on the [0, 1] scale. Every constant in a rule was found by
+Levels are named on the 8-bit scale, ``sigma`` itself lies on the [0, 1] scale. The constants of the rules were found by
 ``scripts/tune_baselines.py`` on training pictures.
 """
 
@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
+from tnrd.baselines.contract import LEAST_SIGMA
+
 REFERENCE = 25 / 255
-# Weaker noise is below float32's resolution of [0, 1]; the parameters stop shrinking there.
-LEAST_SIGMA = 1e-7
 
 T = TypeVar("T")
 
@@ -63,6 +63,6 @@ def nearest(choices: Mapping[int, T], sigma: float) -> T:
     Returns:
         One of the values.
     """
-    level = max(255 * sigma, LEAST_SIGMA)
+    level = 255 * max(sigma, LEAST_SIGMA)
     # Rounded, as the middle is met: the luminance of a colour picture with sigma 15 lies at sqrt(5 15).
     return choices[min(choices, key=lambda known: (round(abs(math.log(known / level)), 6), known))]

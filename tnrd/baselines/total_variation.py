@@ -23,7 +23,7 @@ from tnrd.baselines.rules import PowerLaw, PowerLaws
 WEIGHT = PowerLaw(0.06522, 1.292)
 # The bare chrominances reach 43.06 / 38.30 / 36.36 / 33.09 / 31.45 dB; one power law would lose up to 0.16 dB of it.
 CHROMINANCE_WEIGHT = PowerLaws((5, 15, 25, 50, 75), (0.01726, 0.1054, 0.1905, 0.4722, 1.731))
-# Nearer the minimum the pictures differ by 0.03 dB at most, in either direction.
+# Nearer the minimum the pictures hardly differ (docs/experiments.md).
 TOLERANCE = 5e-5
 MOST_STEPS = 500
 

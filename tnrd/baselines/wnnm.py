@@ -5,7 +5,7 @@ With u_0 = f and k = 1 ... K, part of what was removed is put back before each s
     y     = u_{k-1} + delta (f - u_{k-1}),      delta = 0.1.
 
 For every reference patch of y its n most similar patches are looked for, anew every second step and each time ten
-fewer. Their matrix X, less the mean patch, stands for min |X - Z|_F^2 / sigma_k^2 + sum_i w_i s_i(Z) with weights
+fewer. Their matrix X, less the mean patch, stands for min |X - Z|_F^2 / (2 sigma_k^2) + sum_i w_i s_i(Z) with weights
 w_i = c sqrt(n) / (s_i(Z) + eps): small singular values are noise and shrink most. For eps -> 0 the fixed point of the
 reweighting is closed, with C = c sqrt(n) sigma_k^2, c = 2 sqrt(2):
 
@@ -14,13 +14,12 @@ reweighting is closed, with C = c sqrt(n) sigma_k^2, c = 2 sqrt(2):
 u_k is the mean of all estimates of a pixel. What noise is left in a group is judged at its reference patch P,
 sigma_k^2 = lambda^2 |sigma^2 - mean((P f - P y)^2)|, and is sigma^2 at the first step.
 
-Size, n, K and lambda are the authors' for four ranges of sigma. References are 3 pixels apart rather than 2 at low
-noise: on two training pictures, in grey, less than half the time for 0.02 dB.
+Size, n, K and lambda are the authors' for four ranges of sigma. References are 3 pixels apart, where the authors take 2
+for sigma up to 40: less than half the time for about 0.02 dB (docs/experiments.md).
 
 Colour: f goes into the orthonormal planes of the DCT over R, G, B (luminance and two chrominances), in which white
-noise keeps its level. Patches are matched by all three planes, and each plane's matrices are shrunk by themselves.
-On two training pictures at sigma 25 that gained 0.4 and 0.7 dB over one matrix of all three with the best of several c;
-matching by luminance alone lost 0.03 dB on one of them.
+noise keeps its level. Patches are matched by all three planes, and each plane's matrices are shrunk by themselves,
+which was the best of three ways (docs/experiments.md).
 
 Pictures smaller than a patch are mirrored up to its size. The result does not depend on the number of threads.
 
@@ -39,8 +38,8 @@ from numpy.typing import NDArray
 from tnrd.baselines.block_matching import grid, least_candidates, match_patches, use_torch_threads
 from tnrd.baselines.contract import Progress, Unit, denoiser
 from tnrd.baselines.patch_groups import estimate_groups
+from tnrd.colour import opponent_matrix
 from tnrd.kernels.step_numba import POOL
-from tnrd.moments import dct_basis
 
 FEEDBACK = 0.1  # delta
 WEIGHT = 2 * math.sqrt(2)  # c
@@ -94,7 +93,7 @@ def wnnm(u: Unit, sigma: float, progress: Progress) -> Unit:
     padded = np.pad(u, [*lack, (0, 0)][: u.ndim], mode="symmetric")
     if u.ndim == 2:
         return _iterate(padded[np.newaxis], sigma, setting, progress)[0, :rows, :columns]
-    basis = dct_basis(3).astype(np.float32)
+    basis = opponent_matrix().numpy().astype(np.float32)
     planes = _iterate(np.ascontiguousarray(np.moveaxis(padded @ basis.T, -1, 0)), sigma, setting, progress)
     return np.moveaxis(planes, 0, -1)[:rows, :columns] @ basis
 
@@ -110,19 +109,31 @@ def _iterate(planes: Unit, sigma: float, setting: Setting, progress: Progress) -
     rows, columns = (grid(length, setting.size, STEP) for length in (height, width))
     most = least_candidates((height, width), setting.size, RADIUS)
     wanted = setting.patches
-    calls = math.ceil(math.ceil(len(rows) / BAND) / BANDS)
-    report = _counter(setting.turns * len(planes) * calls, progress)
+    calls = math.ceil(len(rows) / (BAND * BANDS))
+    matchings = math.ceil(setting.turns / TURNS_PER_MATCHING)
+    report = _counter((setting.turns * len(planes) + matchings) * calls, progress)
     u = planes.copy()
     for turn in range(setting.turns):
         y = u + np.float32(FEEDBACK) * (planes - u)
         if turn % TURNS_PER_MATCHING == 0:
             wanted -= FEWER
-            with POOL:
-                places = match_patches(y, setting.size, rows, columns, RADIUS, min(wanted, most))
+            places = _match(y, setting.size, rows, columns, min(wanted, most), report)
         strength = setting.strength if turn else 0.0
         for plane, start, noisy in zip(u, y, planes, strict=True):
             plane[...] = estimate(start, noisy, places, rows, columns, setting.size, sigma, strength, report)
     return u
+
+
+def _match(
+    y: Unit, size: int, rows: NDArray[np.int64], columns: NDArray[np.int64], count: int, report: Callable[[], None]
+) -> NDArray[np.int32]:
+    """The groups of all references, as many rows of them at a time as :func:`estimate` takes."""
+    places = []
+    for start in range(0, len(rows), BAND * BANDS):
+        with POOL:
+            places.append(match_patches(y, size, rows[start : start + BAND * BANDS], columns, RADIUS, count))
+        report()
+    return np.concatenate(places)
 
 
 def estimate(

@@ -38,13 +38,23 @@ SOURCES = _sources()
 part = njit(nogil=True, fastmath=FAST)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile for all cores; kept on disk where a folder for it can be written, once a process where none can."""
+# What users are told while it compiles, by the function.
+ANNOUNCED: dict[Callable[..., Any], str] = {}
+
+
+def compiled(function: Callable[..., Any], what: str) -> Callable[..., Any]:
+    """Compile for all cores; kept on disk where a folder for it can be written, once a process where none can.
+
+    Args:
+        function: To compile.
+        what: Its name in the sentence that users read while it compiles.
+    """
     options: dict[str, Any] = {"nogil": True, "fastmath": FAST, "parallel": True}
     try:
         result: Callable[..., Any] = njit(cache=True, **options)(function)
     except RuntimeError:
         result = njit(**options)(function)
+    ANNOUNCED[result] = what
     return result
 
 

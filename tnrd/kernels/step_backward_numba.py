@@ -163,4 +163,4 @@ def _backward(sources):
     return backward
 
 
-backward = compiled(_backward(SOURCES))
+backward = compiled(_backward(SOURCES), "the gradient of the diffusion step")

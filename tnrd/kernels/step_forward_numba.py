@@ -141,4 +141,4 @@ def _forward(sources):
     return forward
 
 
-forward = compiled(_forward(SOURCES))
+forward = compiled(_forward(SOURCES), "the diffusion step")

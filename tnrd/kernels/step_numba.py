@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tnrd.kernels import step_backward_numba, step_forward_numba
-from tnrd.kernels.correlate_numba import BLOCKS, Bank, Buffers
+from tnrd.kernels.correlate_numba import ANNOUNCED, BLOCKS, Bank, Buffers
 from tnrd.kernels.operators import register
 from tnrd.kernels.simd import COPIES, LANES, LEFT, RIGHT, vectors_beside
 from tnrd.kernels.step_forward_numba import Influence
@@ -49,8 +49,9 @@ class _Announcement(event.Listener):
     """Says that the next seconds go into compiling: the first call after installing would seem to hang."""
 
     def on_start(self, event: Any) -> None:
-        if event.data["dispatcher"] in (step_forward_numba.forward, step_backward_numba.backward):
-            _log.warning("Compiling the diffusion step for this processor; this is kept, and happens once.")
+        what = ANNOUNCED.get(event.data["dispatcher"])
+        if what is not None:
+            _log.warning("Compiling %s for this processor; this is kept, and happens once.", what)
 
     def on_end(self, event: Any) -> None:
         pass

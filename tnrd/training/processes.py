@@ -57,6 +57,12 @@ class Processes:
         return any(held)
 
 
+def leave_processes() -> None:
+    """The opposite of :func:`join_processes`."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 def join_processes(device: torch.device) -> Processes:
     """Join the processes that ``torchrun`` has started; alone, if there are none.
 
@@ -66,5 +72,7 @@ def join_processes(device: torch.device) -> Processes:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Processes()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # NCCL speaks from the current device
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Processes(distributed.get_rank(), count)
