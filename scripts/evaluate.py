@@ -72,12 +72,13 @@ class Report:
     """Scores by method, level and picture, kept in a JSON file that is complete at any moment.
 
     Raises:
-        SystemExit: The file holds scores of other pictures, another draw of the noise or another machine.
+        SystemExit: The file holds scores of other pictures, or of another draw of the noise.
     """
 
     def __init__(self, path: Path | None, data: str, color: bool, repetition: int) -> None:
         self.path = path
-        self.head = {"data": data, "color": color, "repetition": repetition, "machine": machine()}
+        self.head = {"data": data, "color": color, "repetition": repetition}
+        self.machine = machine()
         self.rows: list[dict[str, Any]] = []
         if path is not None and path.exists():
             kept = json.loads(path.read_text(encoding="utf-8"))
@@ -97,7 +98,9 @@ class Report:
         self.rows = [old for old in self.rows if any(old[key] != row[key] for key in same)] + [row]
         if self.path is not None:
             temporary = self.path.with_name(self.path.name + ".part")
-            temporary.write_text(json.dumps({**self.head, "scores": self.rows}, indent=1) + "\n", encoding="utf-8")
+            lines = ",\n".join(json.dumps(row) for row in self.rows)
+            head = json.dumps({**self.head, "machine": self.machine})
+            temporary.write_text(f'{head[:-1]},\n"scores": [\n{lines}\n]}}\n', encoding="utf-8")
             temporary.replace(self.path)
 
     def of(self, methods: list[str], images: list[str], sigmas: list[float]) -> list[dict[str, Any]]:
@@ -157,8 +160,9 @@ def evaluate(
                 result = score(method.denoise, images[index], sigma, index, report.head["repetition"])
                 megapixels = images[index].shape[0] * images[index].shape[1] / 1e6
                 row = {"method": name, "weights": method.weights, "sigma": sigma, "image": image}
-                scores = {"psnr": result.psnr, "ssim": result.ssim, "seconds": result.seconds}
-                report.add({**row, "megapixels": megapixels, **scores})
+                scores = {"psnr": round(result.psnr, 4), "ssim": round(result.ssim, 5)}
+                where = {"seconds": round(result.seconds, 4), "processor": report.machine["processor"]}
+                report.add({**row, "megapixels": megapixels, **scores, **where})
 
 
 def table(rows: list[dict[str, Any]], sigmas: list[float], seconds: dict[str, float] | None = None) -> str:
@@ -173,6 +177,8 @@ def table(rows: list[dict[str, Any]], sigmas: list[float], seconds: dict[str, fl
             means = [np.mean([row[key] for row in at]) for key in ("psnr", "ssim")] if at else []
             cells.append("{:.2f} / {:.4f}".format(*means) if at else "")
         own = sum(r["seconds"] for r in mine) / sum(r["megapixels"] for r in mine)
+        if len({row["processor"] for row in rows}) > 1:
+            own = None  # times on different machines tell nothing beside each other
         time = own if seconds is None else seconds.get(method)
         lines.append(f"| {method} | " + " | ".join(cells) + (" |  |" if time is None else f" | {time:.2f} |"))
     return "\n".join(lines)

@@ -28,7 +28,9 @@ def test_times_are_those_of_the_largest_picture() -> None:
 
 
 def test_the_table_leaves_open_what_is_not_known() -> None:
-    rows = [{**row("a", "1", 30), "ssim": 0.5, "seconds": 2.0, "megapixels": 4.0}]
+    rows = [{**row("a", "1", 30), "ssim": 0.5, "seconds": 2.0, "megapixels": 4.0, "processor": "x"}]
     assert table(rows, [25.0, 50.0]).splitlines()[-1] == "| a | 30.00 / 0.5000 |  | 0.50 |"
     assert table(rows, [25.0], {"a": 3.0}).splitlines()[-1] == "| a | 30.00 / 0.5000 | 3.00 |"
     assert table(rows, [25.0], {}).splitlines()[-1] == "| a | 30.00 / 0.5000 |  |"
+    elsewhere = [*rows, {**rows[0], "method": "b", "processor": "y"}]
+    assert table(elsewhere, [25.0]).splitlines()[-2] == "| a | 30.00 / 0.5000 |  |"

@@ -118,9 +118,8 @@ def read_weights(file: WeightsFile, *, device: str = "cpu", engine: str = "auto"
         held = sum(value.numel() for value in state.values())
         if held != config.parameter_count:  # before anything of that size is allocated
             raise ValueError(f"it describes {config.parameter_count} parameters, the file holds {held}.")
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # initial weights are drawn and overwritten: not from the user's generator
+        # Initial weights are drawn, and overwritten: not from the user's generator.
+        with torch.random.fork_rng(devices=[]):
             network = TNRD(config).float()
         network.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:

@@ -110,10 +110,13 @@ class _ListModels(argparse.Action):
     """Like --version: print, and end."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from tnrd.inference.choice import FAMILIES
         from tnrd.weights import WeightsError, available_models
 
         with ending(WEIGHTS, WeightsError):
             models = available_models()
+        for family, (grey, colour) in FAMILIES.items():
+            print(f"{family}  {grey} for grey pictures, {colour} for colour")
         for name, description in models.items():
             print(f"{name}  {description}")
         parser.exit()
