@@ -306,9 +306,10 @@ def test_channels_share_a_gradient_when_coupled_only(conductance: str) -> None:
 @every_form
 def test_a_grey_picture_in_three_channels_is_treated_as_grey(coupled: bool, conductance: str) -> None:
     image = random_image(9, 8).numpy()
-    options: dict[str, Any] = {"coupled": coupled, "conductance": conductance}
-    colour = perona_malik(np.stack([image] * 3, axis=-1), 0.1, channel_axis=-1, **options)
-    np.testing.assert_allclose(colour[..., 1], perona_malik(image, 0.1, **options), rtol=0, atol=1e-6)
+    options: dict[str, Any] = {"coupled": coupled, "conductance": conductance, "time": 2.0}
+    gathered = 3**0.5 if coupled else 1.0  # |grad u| over three equal channels
+    colour = perona_malik(np.stack([image] * 3, axis=-1), channel_axis=-1, contrast=0.2 * gathered, **options)
+    np.testing.assert_allclose(colour[..., 1], perona_malik(image, contrast=0.2, **options), rtol=0, atol=1e-6)
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------

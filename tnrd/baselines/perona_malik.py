@@ -190,8 +190,7 @@ RULES = {
     (True, False, "exponential"): Rule(1.86, 1.08, 0.5),  # 29.18 / 26.55 / 23.23
     (True, False, "rational"): Rule(0.49, 4.03, 0.375),  # 29.12 / 26.60 / 23.53
 }
-# For colour, by the same command with `--color --form coupled --conductance rational` (noisy 24.82 / 20.53 / 15.03); the
-# other forms take the rule of grey pictures.
+# In colour, by `--color --form coupled --conductance rational` (noisy 24.82 / 20.53 / 15.03); others as in grey.
 COLOUR_RULES = {
     (False, True, "rational"): Rule(0.31, 5.15, 0.125),  # 29.88 / 27.20 / 23.87
     (True, True, "rational"): Rule(0.25, 15.06, 0.0),  # 29.72 / 27.24 / 24.30
@@ -231,9 +230,8 @@ def perona_malik(
 
     d sigma being the noise in the differences at which g looks (d = :func:`noise_in_differences`, times sqrt(C) for
     |grad u| over C channels), c, a, p three constants per form and conductance, tuned on training pictures (``RULES``;
-    in colour those of the coupled form with the rational conductance, ``COLOUR_RULES``). The defaults are the best of eight variants there, 29.14 / 26.62 / 23.58 dB at sigma 15 / 25 / 50 of
-    255; the scheme of 1990, ``presmooth=0``, reaches 28.98 / 26.27 / 23.05 with the same g, and only it descends on an
-    energy.
+    in colour those of the coupled form with the rational conductance, ``COLOUR_RULES``). The defaults are the best of
+    eight variants there; the scheme of 1990, ``presmooth=0``, is behind, but only it descends on an energy.
 
     Args:
         image: (M, N), or three axes with ``channel_axis``. Floats are taken as they are, nominally in [0, 1]; integers
