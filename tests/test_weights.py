@@ -19,6 +19,7 @@ from torch import Tensor
 import tnrd.weights
 from tnrd.model import TNRD, TNRDConfig
 from tnrd.weights import (
+    ALIASES,
     WeightsError,
     available_models,
     find_weights,
@@ -208,8 +209,18 @@ def test_weights_of_a_baseline_are_found_but_are_no_model(shipped: Path, saved: 
         load_model("rival")
 
 
+def test_every_alias_is_of_shipped_weights() -> None:
+    for alias, name in ALIASES.items():
+        assert find_weights(alias) == find_weights(name)
+        assert find_weights(alias).name == name
+    assert load_model().config == load_model("gray").config
+
+
 def test_an_unknown_name_lists_the_known_ones(shipped: Path) -> None:
-    with pytest.raises(WeightsError, match=r"No weights 'grey': give one of tiny, or a path to a \.safetensors file\."):
+    with pytest.raises(
+        WeightsError,
+        match=r"No weights 'grey': give one of tiny, fast, default, best, or a path to a \.safetensors file\.",
+    ):
         load_model("grey")
 
 

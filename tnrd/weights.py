@@ -18,6 +18,8 @@ FORMAT = "tnrd-1"
 MANIFEST_KEYS = {"file", "kind", "sha256", "description"}
 KINDS = ("diffusion", "baseline")  # the project's models, and what the learned among the baselines need
 SUFFIX = ".safetensors"
+# What most people want to say, and what it means at present.
+ALIASES = {"fast": "gray-fast", "default": "gray", "best": "gray-best"}
 
 
 class WeightsError(ValueError):
@@ -64,7 +66,7 @@ def find_weights(model: str | Path) -> WeightsFile:
     """Resolve the name of shipped weights, or the path of a .safetensors file, and check its hash.
 
     Args:
-        model: "gray", or a path that ends in .safetensors.
+        model: "fast", "default" or "best"; the name of shipped weights; or a path that ends in .safetensors.
 
     Returns:
         The file and its SHA-256.
@@ -75,12 +77,12 @@ def find_weights(model: str | Path) -> WeightsFile:
     if str(model).endswith(SUFFIX):
         return _read(str(model), Path(model))
     manifest = _manifest()
-    if str(model) not in manifest:
-        raise WeightsError(
-            f"No weights {str(model)!r}: give one of {', '.join(available_models())}, or a path to a {SUFFIX} file."
-        )
-    entry = manifest[str(model)]
-    file = _read(str(model), weights_folder() / str(entry["file"]))
+    name = ALIASES.get(str(model), str(model))
+    if name not in manifest:
+        known = ", ".join([*available_models(), *ALIASES])
+        raise WeightsError(f"No weights {str(model)!r}: give one of {known}, or a path to a {SUFFIX} file.")
+    entry = manifest[name]
+    file = _read(name, weights_folder() / str(entry["file"]))
     if file.sha256 != entry["sha256"]:
         raise WeightsError(
             f"{file.path} is damaged: its SHA-256 is {file.sha256}, the manifest says {entry['sha256']}."
@@ -88,11 +90,11 @@ def find_weights(model: str | Path) -> WeightsFile:
     return file
 
 
-def load_model(model: str | Path = "gray", *, device: str = "cpu", engine: str = "auto") -> TNRD:
+def load_model(model: str | Path = "default", *, device: str = "cpu", engine: str = "auto") -> TNRD:
     """Load trained weights, ready to denoise.
 
     Args:
-        model: Name of shipped weights, or path of a .safetensors file.
+        model: As in :func:`find_weights`.
         device: A torch device, such as "cpu" or "cuda".
         engine: Compute engine, see :mod:`tnrd.kernels.dispatch`.
 

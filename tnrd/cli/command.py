@@ -1,4 +1,4 @@
-"""The command itself: paths, picture, noise level, model, result, receipt, in this order."""
+"""The command itself: paths, picture, model, noise level, result, receipt, in this order."""
 
 from __future__ import annotations
 
@@ -69,24 +69,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from tnrd.image_io import ImageError, check_storable, lost_metadata
-    from tnrd.inference.choice import candidates, choose
     from tnrd.weights import WeightsError, find_weights
 
     seconds: dict[str, float] = {}
     output_format = _check_paths(options)
     with ending(WEIGHTS, WeightsError):
-        files = {name: find_weights(name) for name in candidates(options.model)}
+        file = find_weights(options.model)
     with timed(seconds, "read"):
         picture = _read(options)
     format = output_format or options.format or picture.format
     with ending(OUTPUT, ImageError):
         check_storable(picture, format)
     source, lost = _described(picture), lost_metadata(picture, format)
-    with timed(seconds, "estimate"):
-        noise = _noise(options, picture)
-    file = files[choose(options.model, picture.pixels, noise)]
     with timed(seconds, "load"):
         model = _load(file, options, picture)
+    with timed(seconds, "estimate"):
+        noise = _noise(options, picture)
     with timed(seconds, "denoise"):
         picture = _restored(options, picture, model, noise)
     with timed(seconds, "write"):

@@ -45,8 +45,7 @@ def parser() -> argparse.ArgumentParser:
         "--model",
         default="default",
         metavar="NAME|PATH",
-        help="fast, default or best, each with weights for grey and for colour pictures; shipped weights by name; or a "
-        ".safetensors file (default: default)",
+        help="fast, default or best; other shipped weights by name, or a .safetensors file (default: default)",
     )
     add(
         "--strength",
@@ -110,13 +109,12 @@ class _ListModels(argparse.Action):
     """Like --version: print, and end."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from tnrd.inference.choice import FAMILIES
-        from tnrd.weights import WeightsError, available_models
+        from tnrd.weights import ALIASES, WeightsError, available_models
 
         with ending(WEIGHTS, WeightsError):
             models = available_models()
-        for family, (grey, colour) in FAMILIES.items():
-            print(f"{family}  {grey} for grey pictures, {colour} for colour")
+        for alias, name in ALIASES.items():
+            print(f"{alias}  the same as {name}")
         for name, description in models.items():
             print(f"{name}  {description}")
         parser.exit()

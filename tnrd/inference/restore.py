@@ -13,7 +13,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from tnrd import colour
-from tnrd.inference.choice import DEFAULT_FAMILY, choose
 from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import configured, device_of, load
 from tnrd.inference.tiling import split
@@ -36,7 +35,7 @@ def denoise(
     image: ArrayLike,
     sigma: float | Sequence[float] | NDArray[Any] | None = None,
     *,
-    model: str | Path | TNRD = DEFAULT_FAMILY,
+    model: str | Path | TNRD = "default",
     channel_axis: int | None = None,
     strength: float = 1.0,
     device: str = "auto",
@@ -46,9 +45,8 @@ def denoise(
     """Denoise a picture by trained nonlinear reaction diffusion.
 
     The same image, weights, engine and tile give the same bytes; other tiles differ by float rounding only. Colour is
-    denoised by colour weights, or, where its noise is uneven (:mod:`tnrd.inference.choice`) or a grey model is asked
-    for, by grey ones in luminance and chrominance (:mod:`tnrd.colour`); a picture whose channels are all
-    equal is denoised as the grey picture that it is. Boundaries are mirrored.
+    denoised by a grey model in luminance and chrominance (:mod:`tnrd.colour`); a picture whose channels are all equal
+    is denoised as the grey picture that it is. Boundaries are mirrored.
 
     Args:
         image: (M, N), or three channels with ``channel_axis``. Floats are taken as they are, nominally in [0, 1];
@@ -56,8 +54,8 @@ def denoise(
         sigma: Standard deviation of the noise on the [0, 1] scale, whatever the dtype of the image: 25/255 rather than
             25. One value, one value a channel, or a map (M, N). Estimated from the image when None; for colour also
             how the noise divides among luminance and chrominance (:func:`tnrd.inference.levels.estimate_noise`).
-        model: "default", "fast" or "best", which take grey or colour weights as the picture wants; name of shipped
-            weights; path of a .safetensors file; or a loaded model.
+        model: "fast", "default" or "best", or another name of shipped weights; path of a .safetensors file; or a loaded
+            model.
         channel_axis: The axis of the colour channels; None for a grey picture.
         strength: Where to stop the diffusion, in [0, 1]: the state at time strength * T of the model's T steps, linear
             between steps. 0 returns the image, 1 the full result.
@@ -84,7 +82,7 @@ def denoise(
     if isinstance(model, TNRD):
         network = configured(model, device, engine)
     else:
-        network = load(find_weights(choose(model, pixels, noise)), device, engine)
+        network = load(find_weights(model), device, engine)
     out = restore(pixels, network, noise, strength=strength, tile=tile)
     if channel_axis is None:
         return out
