@@ -54,23 +54,43 @@ def draw(points: dict[str, tuple[float, float]], ours: set[str], sigma: float, c
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 5), dpi=110)
+    axes.set_xscale("log")
+    axes.margins(x=0.12, y=0.08)
     for name, (seconds, quality) in points.items():
         own = name in ours
         axes.plot(seconds, quality, "o" if own else "s", color=COLOURS[own], markersize=8 if own else 6)
-        axes.annotate(
-            name, (seconds, quality), (6, 5), textcoords="offset points", color=COLOURS[own],
-            weight="bold" if own else "normal", fontsize=9,
-        )  # fmt: skip
-    axes.set_xscale("log")
     axes.set_xlabel(f"seconds a megapixel, {cores} CPU cores (logarithmic)")
     axes.set_ylabel(f"mean PSNR (dB), sigma {sigma:g}")
     axes.grid(True, which="major", color="#dddddd")
-    axes.margins(x=0.12, y=0.08)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()
+    figure.canvas.draw()  # from here on points stay where they are
+    taken = [axes.transData.transform(point) for point in points.values()]
+    boxes = [(x - 5, y - 5, x + 5, y + 5) for x, y in taken]
+    for (name, point), place in zip(points.items(), taken, strict=True):
+        own = name in ours
+        offset, side = free_place(place, 7 * len(name), boxes)
+        weight = "bold" if own else "normal"
+        axes.annotate(
+            name, point, offset, textcoords="offset points", ha=side, color=COLOURS[own], weight=weight, fontsize=9
+        )
     figure.savefig(output)
     print(f"wrote {output}")
+
+
+def free_place(
+    point: tuple[float, float], width: float, boxes: list[tuple[float, float, float, float]]
+) -> tuple[tuple[int, int], str]:
+    """Where a name fits beside its point, in points, and the side of it that is there; its box joins ``boxes``."""
+    for offset, side in (((7, 5), "left"), ((7, -13), "left"), ((-7, 5), "right"), ((-7, -13), "right")):
+        x, y = point[0] + 1.5 * offset[0], point[1] + 1.5 * offset[1]
+        left = x if side == "left" else x - width
+        box = (left, y, left + width, y + 14)
+        if not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in boxes):
+            break
+    boxes.append(box)
+    return offset, side
 
 
 if __name__ == "__main__":
