@@ -505,7 +505,7 @@ def bad_weights(folder: Path, name: str) -> str:
     ("name", "sentence"),
     [
         ("random", "not a readable safetensors file"),
-        ("foreign", "does not hold weights of this project"),
+        ("foreign", "does not hold weights of the format"),
         ("config", "do not fit their own configuration"),
         ("tensors", "do not fit their own configuration"),
         ("colour", "The model takes 3 channels, the image has 1"),
