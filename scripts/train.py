@@ -55,7 +55,7 @@ def main() -> None:
         board = SummaryWriter(arguments.output)
     trainer = Trainer(recipe, training, validation, arguments.output, device, processes=processes, board=board)
     if recipe.initial:
-        trainer.load_initial(load_model(recipe.initial).state_dict())
+        trainer.load_initial(load_model(recipe.initial))
     trainer.resume()
     if trainer.run(arguments.stop_after) and processes.is_first:
         write_result(trainer, arguments.recipe.read_text(encoding="utf-8"))

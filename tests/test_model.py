@@ -301,7 +301,7 @@ SMALL = dataclasses.replace(TINY, filters=2, nodes=3, sigma_degree=1)
     [
         SMALL,
         dataclasses.replace(SMALL, grid=2, companions=1),
-        dataclasses.replace(SMALL, channels=2, shared=True, basis="dct", norm="free"),
+        dataclasses.replace(SMALL, channels=2, repeats=2, basis="dct", norm="free"),
     ],
     ids=["grey", "half resolution", "colour, shared, dct"],
 )
@@ -338,7 +338,7 @@ def test_gradients_are_finite_at_every_noise_level(config: TNRDConfig, level: fl
 
 def gentle_shared_model(config: TNRDConfig) -> TNRD:
     torch.manual_seed(0)
-    model = TNRD(dataclasses.replace(config, shared=True, stages=12)).double()
+    model = TNRD(dataclasses.replace(config, repeats=12, stages=12)).double()
     model.stage(0).influence.exact = True
     with torch.no_grad():
         model.stage(0).influence.weights.mul_(0.5)
@@ -360,7 +360,7 @@ def test_a_shared_model_descends_on_its_energy(config: TNRDConfig) -> None:
 
 @pytest.mark.parametrize("config", [TINY, dataclasses.replace(TINY, grid=2)])
 def test_the_step_of_a_shared_model_is_the_gradient_of_its_energy(config: TNRDConfig) -> None:
-    model = random_model(dataclasses.replace(config, shared=True, stages=1), exact=True).double()
+    model = random_model(dataclasses.replace(config, repeats=1, stages=1), exact=True).double()
     f = picture(config, 1, 6, 8, dtype=torch.float64)
     sigma = 0.05 + 0.1 * torch.rand(1, 1, 6, 8, dtype=torch.float64)
     step = f - model(f, sigma)
@@ -370,7 +370,7 @@ def test_the_step_of_a_shared_model_is_the_gradient_of_its_energy(config: TNRDCo
     assert float(slope) == pytest.approx(float((step * direction).sum()), rel=1e-6, abs=1e-8)
 
 
-@pytest.mark.parametrize("config", [TINY, dataclasses.replace(TINY, companions=1, shared=True)], ids=str)
+@pytest.mark.parametrize("config", [TINY, dataclasses.replace(TINY, companions=1, repeats=2)], ids=str)
 def test_a_model_without_one_energy_says_so(config: TNRDConfig) -> None:
     x = picture(config, 1, 4, 4)
     with pytest.raises(ValueError, match="one set of weights and no companions"):
@@ -378,13 +378,13 @@ def test_a_model_without_one_energy_says_so(config: TNRDConfig) -> None:
 
 
 def test_energy_refuses_an_observation_of_another_size() -> None:
-    model = TNRD(dataclasses.replace(TINY, shared=True))
+    model = TNRD(dataclasses.replace(TINY, repeats=2))
     with pytest.raises(ValueError, match=r"\(1, 1, 4, 4\)"):
         model.energy(picture(TINY, 1, 4, 4), picture(TINY, 1, 1, 1), 0.1)
 
 
 def test_shared_weights_are_stored_once() -> None:
-    shared, separate = TNRD(dataclasses.replace(TINY, shared=True)), TNRD(TINY)
+    shared, separate = TNRD(dataclasses.replace(TINY, repeats=2)), TNRD(TINY)
     assert shared.stage(0) is shared.stage(1)
     assert separate.stage(0) is not separate.stage(1)
     assert isinstance(separate.stage(1), DiffusionStage)
@@ -420,7 +420,7 @@ def test_plug_and_play_gradients_reach_the_image() -> None:
 
 
 def test_config_survives_json() -> None:
-    config = dataclasses.replace(HALF, node_width=0.7, shared=True)
+    config = dataclasses.replace(HALF, node_width=0.7, repeats=2)
     assert TNRDConfig.from_dict(json.loads(json.dumps(dataclasses.asdict(config)))) == config
     assert TNRDConfig.from_dict({}) == TNRDConfig()
 
@@ -530,7 +530,7 @@ def test_strength_0_gives_a_copy() -> None:
 
 
 def test_energy_refuses_sides_that_are_not_whole_cells() -> None:
-    model = TNRD(dataclasses.replace(TINY, shared=True, grid=2))
+    model = TNRD(dataclasses.replace(TINY, repeats=2, grid=2))
     x = picture(TINY, 1, 7, 8)
     with pytest.raises(ValueError, match="multiples of the grid 2"):
         model.energy(x, x, 0.1)

@@ -41,7 +41,8 @@ class TNRDConfig:
         reach: The nodes span [-reach, reach] noise levels.
         node_width: Standard deviation of a Gaussian in noise levels; None for the spacing of the nodes.
         sigma_degree: Degree of the polynomials that carry the dependence on the noise level.
-        shared: All steps share one set of weights: gradient descent on one energy.
+        repeats: Steps in a row that share one set of weights, a divisor of ``stages``. With all of them, the model is
+            gradient descent on one energy.
     """
 
     stages: int = 5
@@ -59,11 +60,13 @@ class TNRDConfig:
     reach: float = 12.0
     node_width: float | None = None
     sigma_degree: int = 3
-    shared: bool = False
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         if self.stages < 1:
             raise ValueError(f"stages must be at least 1, got {self.stages}.")
+        if self.repeats < 1 or self.stages % self.repeats:
+            raise ValueError(f"repeats must divide the {self.stages} stages, got {self.repeats}.")
         if self.sigma_degree < 0:
             raise ValueError(f"sigma_degree must be at least 0, got {self.sigma_degree}.")
 
@@ -88,7 +91,7 @@ class TNRDConfig:
         curves = (2 * self.filters + 1) * (self.sigma_degree + 1)
         step = self.filters * (coefficients + self.nodes) + curves
         lift = self.companions * self.channels * (LIFT_SIZE * self.grid) ** 2
-        return lift + step * (1 if self.shared else self.stages)
+        return lift + step * (self.stages // self.repeats)
 
     @property
     def components(self) -> Components:
@@ -114,8 +117,7 @@ class TNRD(nn.Module):
         self.engine = "auto"
         components = config.components
         self.lift = lift_bank(components, LIFT_SIZE) if config.companions else None
-        distinct = 1 if config.shared else config.stages
-        self.stages = nn.ModuleList([self._new_stage(first=t == 0) for t in range(distinct)])
+        self.stages = nn.ModuleList([self._new_stage(first=t == 0) for t in range(config.stages // config.repeats)])
 
     def _new_stage(self, first: bool) -> DiffusionStage:
         c = self.config
@@ -136,7 +138,7 @@ class TNRD(nn.Module):
 
     def stage(self, t: int) -> DiffusionStage:
         """The t-th step, t = 0 ... T - 1."""
-        module = self.stages[0 if self.config.shared else t]
+        module = self.stages[t // self.config.repeats]
         return module  # type: ignore[return-value]
 
     @property
@@ -193,9 +195,9 @@ class TNRD(nn.Module):
         yield u
         stages = [self.stage(t) for t in range(self.config.stages if steps is None else steps)]
         # All matrix products first: their threads go on spinning for a while, and a compiled step would have to wait.
-        coefficients = [stage.coefficients() for stage in stages]
-        for stage, own in zip(stages, coefficients, strict=True):
-            u = stage(u, f, level, self.engine, own)
+        coefficients = {stage: stage.coefficients() for stage in stages}
+        for stage in stages:
+            u = stage(u, f, level, self.engine, coefficients[stage])
             yield u
 
     @torch.no_grad()

@@ -74,10 +74,26 @@ class Trainer:
         self.optimizer: torch.optim.Optimizer | None = None
         self.last_scores: dict[float, float] = {}
 
-    def load_initial(self, state: dict[str, Tensor]) -> None:
-        """Start from these weights."""
-        self.model.load_state_dict(state)
-        self.average.load_state_dict(state)
+    def load_initial(self, model: TNRD) -> None:
+        """Start from the weights of a model whose steps are the same or longer.
+
+        Where a set of weights is repeated r times as often as in ``model``, each of its steps of length h becomes r of
+        length h/r, by the scales of psi and of the reaction: a finer discretisation of the same diffusion.
+
+        Raises:
+            ValueError: The shapes differ in more than the repeats.
+        """
+        mine, other = self.recipe.model, model.config
+        if dataclasses.replace(mine, stages=other.stages, repeats=other.repeats) != other:
+            raise ValueError(f"Weights of {other} cannot start a model of {mine}.")
+        if len(model.stages) != len(self.model.stages):
+            raise ValueError(f"{len(model.stages)} sets of weights cannot start {len(self.model.stages)}.")
+        self.model.load_state_dict(model.state_dict())
+        with torch.no_grad():
+            for stage in self.model.stages:
+                for curve in (stage.value_scale, stage.reaction):
+                    curve.theta[:, 0] -= math.log(mine.repeats / other.repeats)  # type: ignore[index, operator, union-attr]
+        self.average.load_state_dict(self.model.state_dict())
 
     def segments(self) -> list[tuple[int, Phase, range]]:
         """The run as (phase index, phase, steps trained) in order; a greedy phase gives one segment per step."""
