@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from page_process import CHROMIUM, running_page
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -17,9 +19,11 @@ settings.load_profile("tnrd")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked ``data`` or ``cuda`` where the image sets or the GPU are missing."""
+    """Skip the tests marked ``data``, ``cuda`` or ``browser`` where what they need is missing."""
     if not DATA.is_dir():
         _skip(items, "data", f"no image sets in {DATA}")
+    if not CHROMIUM.exists():
+        _skip(items, "browser", f"no browser at {CHROMIUM}")
     if any(item.get_closest_marker("cuda") for item in items) and not _cuda_is_available():
         _skip(items, "cuda", "torch sees no CUDA device")
 
@@ -46,3 +50,16 @@ def data_folder() -> Path:
 def root() -> Path:
     """The root of the checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def page_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the web page of ``page_address`` writes."""
+    return tmp_path_factory.mktemp("page") / "log.txt"
+
+
+@pytest.fixture(scope="session")
+def page_address(page_log: Path) -> Iterator[str]:
+    """The web page, running in a process of its own."""
+    with running_page(page_log) as address:
+        yield address

@@ -1,0 +1,128 @@
+"""The tab *The diffusion*: u_0 ... u_T, what each step changes, and the energy where there is one."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tnrd import colour
+from tnrd.metrics import psnr, round_to_8bit
+from tnrd.model import TNRD
+
+from .figures import save_figure
+from .limits import MAX_VIEW_SIDE
+from .methods import network
+from .pictures import centre
+from .session import Session, luminance
+
+Unit = NDArray[np.float32]
+CHANGE_GAIN = 6.0  # a change of 1/12 of the range becomes black or white
+
+
+def compute(session: Session, key: str, sigma: float | None) -> tuple[int, str, str]:
+    """Run a model on the middle of the picture and keep every state.
+
+    Returns:
+        Number T of steps; PNG of the curves; a sentence about what is shown.
+
+    Raises:
+        PageError: There is no picture, or no noise level.
+    """
+    noisy, model = session.required(), network(key)
+    noise = session.noise or session.level(sigma)
+    session.noise = noise
+    rows, columns = centre(noisy, MAX_VIEW_SIDE)
+    part = noisy[rows, columns]
+    states = trajectory(model, part, session, (rows, columns))
+    session.states = []
+    for t, u in enumerate(states):
+        np.save(Path(session.place()) / f"state-{t}.npy", u)
+        session.states.append(f"state-{t}.npy")
+    clean = None if session.clean is None else session.clean[rows, columns]
+    energies = _energies(model, states, part, noise) if part.ndim == 2 else None
+    return len(states) - 1, _curves(session, states, clean, energies), _sentence(noisy, part, energies, key)
+
+
+def trajectory(model: TNRD, part: Unit, session: Session, area: tuple[slice, slice]) -> list[Unit]:
+    """u_0 ... u_T of a part of the picture, each (M, N) or (M, N, 3)."""
+    if session.noise is None:
+        raise RuntimeError("The noise level comes first.")
+    noise = session.noise.at(area)
+    with torch.inference_mode():
+        if part.ndim == 2:
+            x = torch.from_numpy(np.ascontiguousarray(part))[None, None]
+            return [u[0, 0].numpy() for u in model.trajectory(x, luminance(part, noise)[1])]
+        planes = colour.to_planes(torch.from_numpy(np.ascontiguousarray(np.moveaxis(part, 2, 0))))
+        levels = torch.from_numpy(np.broadcast_to(noise.levels, 3).copy())
+        measured = None if noise.planes is None else torch.from_numpy(noise.planes)
+        sigmas = colour.plane_levels(levels, measured)
+        paths = [model.trajectory(plane[None, None], level) for plane, level in zip(planes, sigmas, strict=True)]
+        return [
+            np.ascontiguousarray(np.moveaxis(colour.from_planes(torch.cat([u[0] for u in step])).numpy(), 0, 2))
+            for step in zip(*paths, strict=True)
+        ]
+
+
+def frame(session: Session, step: int) -> tuple[str, str | None, str] | None:
+    """u_t and what step t changed, as PNGs, and a line about it; None before :func:`compute`."""
+    if not session.states:
+        return None
+    t = min(max(int(step), 0), len(session.states) - 1)
+    u = _state(session, t)
+    picture = session.show(u, "state")
+    if t == 0:
+        return picture, None, "t = 0: the noisy picture."
+    change = u - _state(session, t - 1)
+    line = (
+        f"Step {t} of {len(session.states) - 1} changed a pixel by {255 * _rms(change):.2f} steps of 255 in the mean."
+    )
+    return picture, session.show(0.5 + CHANGE_GAIN * change, "change"), line
+
+
+def _state(session: Session, t: int) -> Unit:
+    state: Unit = np.load(Path(session.place()) / session.states[t])
+    return state
+
+
+def _energies(model: TNRD, states: list[Unit], part: Unit, noise: object) -> list[float] | None:
+    if model.config.companions or len(model.stages) > 1 or any(side % model.config.grid for side in part.shape):
+        return None
+    f = torch.from_numpy(np.ascontiguousarray(part))[None, None]
+    level = luminance(part, noise)[1]  # type: ignore[arg-type]
+    return [float(model.energy(torch.from_numpy(u)[None, None], f, level)) for u in states]
+
+
+def _curves(session: Session, states: list[Unit], clean: Unit | None, energies: list[float] | None) -> str:
+    from matplotlib.figure import Figure
+
+    panels = [("change, 8-bit steps", [255 * _rms(b - a) for a, b in pairwise(states)], 1)]
+    if clean is not None:
+        panels.append(("PSNR, dB", [psnr(clean, round_to_8bit(u)) for u in states], 0))
+    if energies is not None:
+        panels.append(("energy", energies, 0))
+    figure = Figure(figsize=(4.0 * len(panels), 2.6), dpi=110, layout="constrained")
+    for axis, (title, values, first) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        axis.plot(range(first, first + len(values)), values, marker="o", markersize=3, color="#0f766e")
+        axis.set(title=title, xlabel="step")
+        axis.spines[["top", "right"]].set_visible(False)
+    return save_figure(figure, session.place(), "curves")
+
+
+def _sentence(noisy: Unit, part: Unit, energies: list[float] | None, key: str) -> str:
+    where = (
+        "The whole picture." if part.shape == noisy.shape else f"The middle {part.shape[1]} x {part.shape[0]} pixels."
+    )
+    if energies is not None:
+        return f"{where} All steps descend on one energy."
+    return (
+        f"{where} {key} has no single energy to descend on: its steps have weights of their own, and companions beside "
+        "the picture. What falls is the change from step to step."
+    )
+
+
+def _rms(values: Unit) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))

@@ -1,0 +1,80 @@
+"""Named functions for programs, through ``gradio_client``."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from tnrd.inference.levels import estimate_noise, given_noise
+from tnrd.pixels import to_unit
+from tnrd.weights import find_weights
+
+from .limits import MAX_SECONDS
+from .methods import STOPWATCH, duration, methods, run
+from .pictures import PageError, file_stem, read_upload, write_result
+from .session import Session
+
+
+def denoise(
+    session: Session, files: list[tuple[str, str]], sigma: float | None, method: str, strength: float
+) -> tuple[str, dict[str, Any]]:
+    """Denoise one picture.
+
+    Args:
+        session: Its folder takes the result.
+        files: One upload, (path, name).
+        sigma: Noise level on the 8-bit scale, 0 to 100; None to estimate it.
+        method: A key of :func:`list_methods`.
+        strength: Where to stop the diffusion, in [0, 1]; of the learned models.
+
+    Returns:
+        The result as a file of the depth of the upload, with its alpha and metadata; and a receipt.
+
+    Raises:
+        PageError: Something is out of range, or the upload is no picture that can be read.
+    """
+    if len(files) != 1:
+        raise PageError("Send one picture.")
+    if method not in methods():
+        raise PageError(f"There is no method {method!r} here; there are {', '.join(methods())}.")
+    if not 0 <= strength <= 1:
+        raise PageError(f"strength must lie in [0, 1], got {strength}.")
+    path, name = files[0]
+    picture = read_upload(path, name)
+    chosen = methods()[method]
+    if STOPWATCH.estimate(chosen, picture.pixels.shape) > MAX_SECONDS:
+        cost = duration(STOPWATCH.estimate(chosen, picture.pixels.shape))
+        raise PageError(f"{chosen.label} would take {cost} for a picture of this size, too long for this page.")
+    begin = time.perf_counter()
+    try:
+        noise = estimate_noise(picture.pixels) if sigma is None else given_noise(sigma / 255, picture.pixels)
+        restored = run(chosen, to_unit(picture.pixels), noise, strength, lambda *_: None)
+    except ValueError as error:
+        raise PageError(str(error)) from error
+    receipt = {
+        "input": name,
+        "method": method,
+        "sigma": [round(255 * float(level), 3) for level in noise.levels],
+        "sigma_source": "estimated" if sigma is None else "given",
+        "seconds": round(time.perf_counter() - begin, 4),
+    }
+    if chosen.learned:
+        receipt["weights_sha256"] = find_weights(method).sha256
+    height, width = picture.pixels.shape[:2]
+    receipt |= {"width": width, "height": height, "depth": np.dtype(picture.pixels.dtype).name}
+    return write_result(picture, restored, session.place(), f"{file_stem(name)}-{method}"), receipt
+
+
+def list_methods() -> dict[str, dict[str, Any]]:
+    """The denoisers on offer: what each is, its licence, and whether it is one of this project's learned models."""
+    return {
+        key: {
+            "label": method.label,
+            "description": method.description,
+            "licence": method.licence,
+            "learned": method.learned,
+        }
+        for key, method in methods().items()
+    }

@@ -1,0 +1,131 @@
+"""The denoisers on offer: one table, their run, and an honest guess of how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnrd.baselines import BASELINES
+from tnrd.inference.levels import NoiseLevel
+from tnrd.inference.loading import load
+from tnrd.inference.restore import restore
+from tnrd.model import TNRD
+from tnrd.weights import ALIASES, available_models, find_weights
+
+from .session import single_level
+
+Unit = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+# Seconds a megapixel of grey on two cores of an AMD EPYC (Zen 4), docs/scores/speed.json; colour takes three planes.
+SECONDS = {
+    "gray-fast": 0.14, "gray": 0.30, "gray-best": 0.51, "perona_malik": 2.5, "perona_malik_1990": 0.36, "srcnn": 0.25,
+    "epll": 14.6, "wnnm": 47.0, "bm3d": 25.0, "heat": 0.02, "tv": 0.26, "nlm": 1.5, "nlm_opencv": 0.23, "wavelet": 0.45,
+    "bilateral": 0.02, "median": 0.19, "guided": 0.06, "wiener": 0.05,
+}  # fmt: skip
+QUICK = 1.0  # seconds a megapixel from which a method has to be asked for
+
+LABELS = {
+    "perona_malik": "Perona-Malik", "perona_malik_1990": "Perona-Malik (1990)", "srcnn": "SRCNN network",
+    "epll": "EPLL", "wnnm": "WNNM", "bm3d": "BM3D", "heat": "Heat equation", "tv": "Total variation",
+    "nlm": "Non-local means", "nlm_opencv": "Non-local means (OpenCV)", "wavelet": "Wavelet shrinkage",
+    "bilateral": "Bilateral filter", "median": "Median filter", "guided": "Guided filter", "wiener": "Wiener filter",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Method:
+    """A denoiser of the page.
+
+    Attributes:
+        key: Of the learned ones the name of the weights, of the others the name in ``BASELINES``.
+        label: For people.
+        description: A plain line about it.
+        licence: Of what computes it.
+        learned: One of this project's models.
+    """
+
+    key: str
+    label: str
+    description: str
+    licence: str
+    learned: bool
+
+    @property
+    def quick(self) -> bool:
+        """Whether it may run unasked."""
+        return SECONDS.get(self.key, QUICK) < QUICK
+
+
+@cache
+def methods() -> dict[str, Method]:
+    """Everything that can run here, the learned ones first."""
+    names = {name: alias for alias, name in ALIASES.items()}
+    table = {
+        key: Method(
+            key, f"TNRD {names.get(key, key)}".removesuffix(" default"), description, "Apache-2.0, this project", True
+        )
+        for key, description in sorted(available_models().items(), key=lambda item: SECONDS.get(item[0], QUICK))
+    }
+    for key, baseline in BASELINES.items():
+        if key != "bm3d" or find_spec("bm3d") is not None:
+            table[key] = Method(key, LABELS.get(key, key), baseline.description, baseline.licence, False)
+    return table
+
+
+def learned() -> list[Method]:
+    """The project's models."""
+    return [method for method in methods().values() if method.learned]
+
+
+def network(key: str) -> TNRD:
+    """The model behind a learned method, loaded once."""
+    return load(find_weights(key), "cpu")
+
+
+def run(method: Method, noisy: Unit, noise: NoiseLevel, strength: float, progress: Progress) -> Unit:
+    """The denoised picture, (M, N) or (M, N, 3) float32 on the [0, 1] scale, not clipped.
+
+    The learned models take the noise level as ``tnrd-denoise`` does, plane by plane where it was measured so; the
+    others take one number, its root mean square over the channels.
+    """
+    if method.learned:
+        return restore(noisy, network(method.key), noise, strength=strength, progress=progress)
+    axis = None if noisy.ndim == 2 else -1
+    return BASELINES[method.key].denoise(noisy, single_level(noise), channel_axis=axis, progress=progress)
+
+
+class Stopwatch:
+    """How this machine compares with the one of :data:`SECONDS`, from the runs so far."""
+
+    def __init__(self) -> None:
+        self.slowness = 1.0
+
+    def estimate(self, method: Method, shape: tuple[int, ...]) -> float:
+        """Seconds that a method will take for a picture of this shape, about."""
+        planes = 3 if len(shape) == 3 else 1
+        return SECONDS.get(method.key, QUICK) * planes * shape[0] * shape[1] / 1e6 * self.slowness
+
+    def learn(self, method: Method, shape: tuple[int, ...], seconds: float) -> None:
+        """Take a run of the learned model into account; the first ones, which compile, count little."""
+        expected = self.estimate(method, shape) / self.slowness
+        if method.learned and expected > 0:
+            ratio = min(max(seconds / expected, 0.2), 20.0)
+            self.slowness = 0.7 * self.slowness + 0.3 * ratio
+
+
+STOPWATCH = Stopwatch()
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
+    if seconds < 1:
+        return "under a second"
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min"

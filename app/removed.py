@@ -1,0 +1,53 @@
+"""The tab *What was removed*: the residual of a method, and whether it is noise."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from tnrd.whiteness import autocorrelation, judge_residual
+
+from .figures import save_figure
+from .limits import MAX_JUDGED_SIDE
+from .pictures import centre
+from .session import Session, single_level
+
+GAIN = 4.0  # a residual of 0.125 becomes black or white
+LAGS = 8
+
+
+def removed(session: Session, key: str | None) -> tuple[str, str, str] | None:
+    """What a method took away.
+
+    Returns:
+        PNG of the residual, amplified around mid-grey; PNG of its histogram and autocorrelation; the verdict. None
+        where there is no such result.
+    """
+    if key not in session.results or session.results[key].error or session.noise is None:
+        return None
+    noisy, restored = session.required(), session.load(key)
+    sigma = single_level(session.noise)
+    picture = session.show(0.5 + GAIN * (noisy - restored), "removed")
+    area = centre(noisy, MAX_JUDGED_SIDE)
+    report = judge_residual(noisy[area], restored[area], sigma)
+    return picture, _figure(session, noisy[area] - restored[area], sigma), report.sentence
+
+
+def _figure(session: Session, residual: NDArray[np.float32], sigma: float) -> str:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2), dpi=110, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    steps = 255 * residual.ravel()[:: max(1, residual.size // 500_000)]
+    reach = max(4 * 255 * sigma, 2.0)
+    left.hist(steps, bins=101, range=(-reach, reach), density=True, color="#0f766e", alpha=0.75)
+    if sigma > 0:
+        x = np.linspace(-reach, reach, 301)
+        level = 255 * sigma
+        left.plot(x, np.exp(-0.5 * (x / level) ** 2) / (level * np.sqrt(2 * np.pi)), color="#c2410c", label="declared")
+        left.legend(frameon=False, fontsize=8)
+    left.set(xlabel="removed, 8-bit steps", title="Histogram", yticks=[])
+    rho = autocorrelation(residual, LAGS)
+    shown = right.imshow(rho, cmap="RdBu_r", vmin=-0.5, vmax=0.5, extent=(-LAGS - 0.5, LAGS + 0.5) * 2)
+    right.set(title="Autocorrelation", xlabel="pixels", ylabel="pixels")
+    figure.colorbar(shown, ax=right, shrink=0.8)
+    return save_figure(figure, session.place(), "residual")

@@ -1,0 +1,85 @@
+"""How the page is served: on this machine alone, within limits, without a word to anyone."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .limits import MAX_FILE_BYTES, MAX_WAITING
+
+if TYPE_CHECKING:
+    from gradio.themes import ThemeClass as Theme
+
+HERE = Path(__file__).parent
+PORT = 7860
+
+
+def serve(
+    host: str = "127.0.0.1", port: int | None = PORT, *, open_browser: bool = False, block: bool = True
+) -> Callable[[], None]:
+    """Serve the page until it is stopped.
+
+    Args:
+        host: Address to listen on; the default is reached from this machine only.
+        port: Port to listen on; None for a free one.
+        open_browser: Show it.
+        block: Return only when it has ended.
+
+    Returns:
+        What ends it, when ``block`` is False.
+    """
+    folder = tempfile.mkdtemp(prefix="tnrd-page-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # Read by Gradio when it is imported and at every call: nothing is reported, all files lie in one folder of ours.
+    os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
+
+    from .page import build
+
+    page = build()
+    page.queue(max_size=MAX_WAITING, default_concurrency_limit=8)
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        inbrowser=open_browser,
+        max_file_size=MAX_FILE_BYTES,
+        prevent_thread_lock=True,
+        show_error=False,
+        ssr_mode=False,
+        quiet=True,
+        footer_links=[],
+        theme=_theme(),
+        css_paths=[HERE / "style.css"],
+        js=(HERE / "keys.js").read_text(encoding="utf-8"),
+        state_session_capacity=200,
+        enable_monitoring=False,
+    )
+    print(f"tnrd is at {page.local_url} (Ctrl-C ends it)", flush=True)
+
+    def close() -> None:
+        page.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    if block:
+        try:
+            page.block_thread()
+        finally:
+            close()
+    return close
+
+
+def _theme() -> Theme:
+    """System fonts only: none is fetched from anywhere."""
+    import gradio as gr
+
+    return gr.themes.Default(
+        primary_hue="teal",
+        neutral_hue="slate",
+        font=["system-ui", "-apple-system", "Segoe UI", "sans-serif"],
+        font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+    )

@@ -1,0 +1,195 @@
+"""What one visitor has at hand."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnrd import colour
+from tnrd.image_io import Picture
+from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
+from tnrd.pixels import to_unit
+
+from .limits import MAX_PIXELS
+from .pictures import PageError, orientation_of, write_png
+
+Unit = NDArray[np.float32]
+
+
+@dataclass
+class Result:
+    """What a denoiser made of the picture.
+
+    Attributes:
+        label: Name of the method for people.
+        sigma: The noise level it was told, [0, 1] scale.
+        seconds: How long it took, by the clock.
+        png: The exact pixels for the browser.
+        psnr: Against the clean picture, dB; None where that is not known.
+        ssim: Structural similarity, likewise.
+        estimated_psnr: Stein's estimate of it, where there is no clean picture and the method is quick.
+        error: Why there is no result, a sentence; empty when there is one.
+    """
+
+    label: str
+    sigma: float = 0.0
+    seconds: float = 0.0
+    png: str = ""
+    psnr: float | None = None
+    ssim: float | None = None
+    estimated_psnr: float | None = None
+    error: str = ""
+
+
+class Session:
+    """One visitor's picture, noise and results; arrays of results lie on disk.
+
+    Attributes:
+        folder: Everything on disk; gone when the visitor is.
+        name: What the visitor called the picture.
+        picture: As uploaded.
+        clean: On the [0, 1] scale, where noise was added here; None where the picture is noisy itself.
+        noisy: What is denoised, float32 on the [0, 1] scale, not clipped.
+        noise: Its level, as last used.
+        shown: PNGs of the noisy and the clean picture.
+        results: By method.
+        states: Files of the states of the diffusion.
+        version: Counts pictures and changes of the noise: work for an earlier one stops.
+        cancelled: The visitor asked to stop.
+        lock: Held while the picture or the results change: a visitor's events run beside each other.
+    """
+
+    def __init__(self) -> None:
+        self.folder, self.name = "", ""
+        self.left = ""  # the folder of the picture before: a browser may still be loading from it
+        self.picture: Picture | None = None
+        self.clean: Unit | None = None
+        self.noisy: Unit | None = None
+        self.noise: NoiseLevel | None = None
+        self.shown: dict[str, str] = {}
+        self.results: dict[str, Result] = {}
+        self.states: list[str] = []
+        self.version = 0
+        self.cancelled = False
+        self.lock = threading.RLock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Session:
+        """A visitor begins with nothing: this is how Gradio makes the first value of each."""
+        return Session()
+
+    def place(self) -> str:
+        """The visitor's own folder within the server's temporary folder."""
+        if not self.folder or not Path(self.folder).is_dir():
+            self.folder = tempfile.mkdtemp(prefix="visitor-", dir=server_folder())
+        return self.folder
+
+    def open(self, picture: Picture, name: str) -> None:
+        """Begin with another picture."""
+        height, width = picture.pixels.shape[:2]
+        if height * width > MAX_PIXELS:
+            raise PageError(
+                f"{name} has {height * width / 1e6:.0f} megapixels; this page takes {MAX_PIXELS / 1e6:.0f}."
+            )
+        left, self.folder = self.folder, ""
+        self.close()
+        self.picture, self.name, self.left = picture, name, left
+
+    def set_noisy(self, noisy: Unit, clean: Unit | None) -> None:
+        """Begin with other noise: what was made of the former is gone."""
+        self.forget_results()
+        self.noisy, self.clean = noisy, clean
+        self.shown = {"input": self.show(noisy, "input")}
+        if clean is not None:
+            self.shown["clean"] = self.show(clean, "clean")
+
+    def forget_results(self) -> None:
+        """Drop the results, and stop work on them."""
+        self.version += 1
+        self.results, self.states = {}, []
+
+    def show(self, image: NDArray[Any], stem: str) -> str:
+        """A PNG of this picture, the right way up."""
+        return write_png(image, self.place(), stem, orientation_of(self.picture) if self.picture else 1)
+
+    def level(self, sigma: float | None) -> NoiseLevel:
+        """The noise level given on the 8-bit scale, or estimated.
+
+        Raises:
+            PageError: It cannot be estimated.
+        """
+        noisy = self.required()
+        try:
+            if sigma is not None:
+                return given_noise(sigma / 255, noisy)
+            # The upload itself: whole steps of its depth are no noise, and what is clipped is known by them.
+            source = self.picture.pixels if self.clean is None and self.picture is not None else noisy
+            return estimate_noise(source)
+        except ValueError as error:
+            raise PageError(str(error)) from error
+
+    def required(self) -> Unit:
+        """The noisy picture.
+
+        Raises:
+            PageError: There is none yet.
+        """
+        if self.noisy is None:
+            raise PageError("Choose a picture first: drop one on the left, or take an example.")
+        return self.noisy
+
+    def store(self, key: str, restored: Unit) -> None:
+        """Keep the result of a method."""
+        np.save(Path(self.place()) / f"{key}.npy", restored)
+
+    def load(self, key: str) -> Unit:
+        """The result of a method, as stored."""
+        result: Unit = np.load(Path(self.place()) / f"{key}.npy")
+        return result
+
+    def close(self) -> None:
+        """Forget everything, on disk too."""
+        with self.lock:
+            self.version += 1
+            for folder in (self.folder, self.left):
+                if folder:
+                    shutil.rmtree(folder, ignore_errors=True)
+            self.folder, self.left, self.name = "", "", ""
+            self.picture, self.clean, self.noisy, self.noise = None, None, None, None
+            self.shown, self.results, self.states = {}, {}, []
+
+
+def single_level(noise: NoiseLevel) -> float:
+    """One number for methods that take one: the root mean square over the channels, [0, 1] scale."""
+    return float(np.sqrt(np.mean(np.square(noise.levels, dtype=np.float64))))
+
+
+def luminance(image: Unit, noise: NoiseLevel) -> tuple[Unit, float]:
+    """A grey picture and its noise level: the picture itself, or what the models see of a colour picture first."""
+    import torch
+
+    if image.ndim == 2:
+        return image, single_level(noise)
+    plane = colour.to_planes(torch.from_numpy(np.moveaxis(image, 2, 0)))[0]
+    measured = None if noise.planes is None else torch.from_numpy(noise.planes)
+    level = colour.plane_levels(torch.from_numpy(np.broadcast_to(noise.levels, 3).copy()), measured)[0]
+    return plane.numpy(), float(level)
+
+
+def unit_pixels(picture: Picture) -> Unit:
+    """The pixels of an upload on the [0, 1] scale."""
+    return to_unit(picture.pixels)
+
+
+def server_folder() -> str:
+    """Where the server keeps uploads and everything that it shows."""
+    from gradio.utils import get_upload_folder
+
+    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
+    return str(get_upload_folder())

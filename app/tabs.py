@@ -1,0 +1,186 @@
+"""The tabs beside *Compare*: what is where, and what happens."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from . import batch, diffusion, inside, removed
+from .events import AT_ONCE, HEAVY, LIGHT, PROGRESS, told
+from .limits import MAX_BATCH_FILES
+from .methods import learned, network
+from .session import Session
+from .uploads import Sent, as_sent
+
+DEFAULT = "gray"
+ESTIMATE = "Estimate"
+NOTHING_YET = "Press **Denoise** first."
+
+
+class Refresh(NamedTuple):
+    """How a tab is brought up to date."""
+
+    callback: Any
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def given_level(source: str, sigma: float) -> float | None:
+    """The noise level by hand, 8-bit scale; None where it is to be estimated."""
+    return None if source == ESTIMATE else sigma
+
+
+def _view(caption: str, elem_id: str) -> gr.Image:
+    """A picture under its caption, which would otherwise lie on its corner."""
+    with gr.Column(min_width=160):
+        gr.Markdown(caption, elem_classes="caption")
+        return gr.Image(show_label=False, interactive=False, buttons=["fullscreen"], elem_id=elem_id)
+
+
+def _model_choice(elem_id: str) -> gr.Dropdown:
+    return gr.Dropdown([(m.label, m.key) for m in learned()], value=DEFAULT, label="Model", elem_id=elem_id)
+
+
+def removed_tab(session: gr.State, tab: gr.Tab) -> Refresh:
+    """The residual of a method."""
+    method = gr.Dropdown([], label="Method", elem_id="removed-method")
+    verdict = gr.Markdown(NOTHING_YET, elem_id="verdict")
+    with gr.Row(equal_height=False):
+        picture = _view("Removed, four times amplified", "removed")
+        plots = _view("Is it noise?", "removed-plots")
+
+    @told
+    def refresh(visitor: Session, key: str | None) -> tuple[Any, ...]:
+        done = [(result.label, name) for name, result in visitor.results.items() if not result.error]
+        names = [name for _, name in done]
+        key = key if key in names else next(iter(names), None)
+        found = removed.removed(visitor, key)
+        choice = gr.update(choices=done, value=key)
+        return (choice, *found) if found else (choice, None, None, NOTHING_YET)
+
+    update = Refresh(refresh, [session, method], [method, picture, plots, verdict])
+    method.input(*update, **LIGHT)
+    tab.select(*update, **LIGHT)
+    return update
+
+
+def diffusion_tab(session: gr.State, sigma: gr.Slider, source: gr.Radio) -> None:
+    """The states of the diffusion."""
+    with gr.Row(equal_height=True):
+        model = _model_choice("diffusion-model")
+        go = gr.Button("Run the diffusion", variant="primary", elem_id="diffusion-go", scale=0, min_width=200)
+    step = gr.Slider(0, 8, 8, step=1, label="Step", elem_id="step", interactive=True)
+    line = gr.Markdown("", elem_id="step-line")
+    with gr.Row():
+        state = _view("The picture at this step", "state")
+        change = _view("What the step changed, six times amplified", "change")
+    curves = _view("Step by step", "curves")
+    about = gr.Markdown("")
+
+    @told
+    def run(visitor: Session, key: str, source: str, sigma: float) -> tuple[Any, ...]:
+        steps, plot, sentence = diffusion.compute(visitor, key, given_level(source, sigma))
+        return gr.update(maximum=steps, value=steps), plot, sentence, *frame(visitor, steps)
+
+    def frame(visitor: Session, t: int) -> tuple[Any, ...]:
+        return diffusion.frame(visitor, t) or (None, None, "")
+
+    views = [state, change, line]
+    go.click(run, [session, model, source, sigma], [step, curves, about, *views], **HEAVY)
+    step.input(frame, [session, step], views, trigger_mode="always_last", **LIGHT)
+
+
+def inside_tab(session: gr.State, tab: gr.Tab, sigma: gr.Slider, source: gr.Radio) -> None:
+    """Filters, influence functions, the kernel at a pixel, a filter muted."""
+    with gr.Row():
+        model = _model_choice("inside-model")
+        step = gr.Slider(1, 8, 1, step=1, label="Step", elem_id="inside-step", interactive=True)
+    chosen = gr.State(0)
+    with gr.Row(equal_height=False):
+        with gr.Column():
+            sheet = _view("Filters: click on one", "sheet")
+            about = gr.Markdown("")
+        with gr.Column():
+            operator = gr.Markdown("", elem_id="operator")
+            influence = _view("Its influence function", "influence")
+            mute = gr.Button("What if this filter were muted?", elem_id="mute")
+            effect = gr.Markdown("", elem_id="effect")
+            with gr.Row():
+                without = _view("Without it", "without")
+                difference = _view("Difference, eight times amplified", "difference")
+    gr.Markdown("### What a pixel is made of")
+    with gr.Row(equal_height=False):
+        picture = _view("Click on a pixel", "pixels")
+        with gr.Column():
+            kernel = _view("Its effective averaging kernel", "kernel")
+            explanation = gr.Markdown("", elem_id="explanation")
+
+    def draw(visitor: Session, key: str, t: int, i: int, level: float) -> tuple[Any, ...]:
+        steps, filters = network(key).config.stages, network(key).config.filters
+        t, i = min(int(t), steps), min(i, filters - 1)
+        image, sentence = inside.sheet(visitor, key, t - 1)
+        figure = inside.influence_figure(visitor, key, t - 1, i, level)
+        return gr.update(maximum=steps, value=t), image, sentence, i, inside.describe(key, t - 1, i), figure
+
+    def opened(visitor: Session, *rest: Any) -> tuple[Any, ...]:
+        return visitor.shown.get("input"), *draw(visitor, *rest)
+
+    def pick(visitor: Session, key: str, t: int, level: float, event: gr.SelectData) -> tuple[Any, ...]:
+        i = inside.filter_at(key, int(t) - 1, *(int(place) for place in event.index))
+        if i is None:
+            return gr.skip(), gr.skip(), gr.skip()
+        return i, inside.describe(key, int(t) - 1, i), inside.influence_figure(visitor, key, int(t) - 1, i, level)
+
+    @told
+    def silence(visitor: Session, key: str, t: int, i: int, source: str, level: float) -> tuple[str, str, str]:
+        return inside.without(visitor, key, int(t) - 1, i, given_level(source, level))
+
+    @told
+    def explain(visitor: Session, key: str, source: str, level: float, event: gr.SelectData) -> tuple[str, str]:
+        x, y = (int(place) for place in event.index)
+        return inside.kernel_at(visitor, key, x, y, given_level(source, level))
+
+    drawn = [step, sheet, about, chosen, operator, influence]
+    now = [session, model, step, chosen, sigma]
+    tab.select(opened, now, [picture, *drawn], **LIGHT)
+    model.input(draw, now, drawn, **LIGHT)
+    step.release(draw, now, drawn, **LIGHT)
+    sheet.select(pick, [session, model, step, sigma], [chosen, operator, influence], **LIGHT)
+    mute.click(silence, [session, model, step, chosen, source, sigma], [without, difference, effect], **HEAVY)
+    picture.select(explain, [session, model, source, sigma], [kernel, explanation], **HEAVY)
+
+
+def batch_tab(session: gr.State, sigma: gr.Slider, source: gr.Radio) -> None:
+    """Several files."""
+    gr.Markdown(
+        f"Up to {MAX_BATCH_FILES} pictures, each with a noise level of its own, or the one given by hand on the left. "
+        "You get a zip with the results in the depth of the originals, and a report. For whole folders there is the "
+        "command `tnrd-denoise`."
+    )
+    files = as_sent(gr.File(label="Pictures", file_count="multiple", height=200, elem_id="batch-files"))
+    model = _model_choice("batch-model")
+    with gr.Row():
+        go = gr.Button("Denoise all", variant="primary", elem_id="batch-go", scale=3)
+        stop = gr.Button("Cancel", scale=1, min_width=80)
+    result = gr.File(label="Results", interactive=False, elem_id="batch-result")
+    rows = gr.Dataframe(
+        headers=["File", "sigma", "Outcome"], label="Report", interactive=False, wrap=True, elem_id="batch-rows"
+    )
+
+    @told
+    def run(
+        visitor: Session, sent: list[Sent], key: str, source: str, sigma: float, progress: gr.Progress = PROGRESS
+    ) -> tuple[Any, ...]:
+        level = given_level(source, sigma)
+        return batch.denoise_files(visitor, sent, key, level, lambda share, name: progress(share, desc=name))
+
+    def begin(visitor: Session) -> None:
+        visitor.cancelled = False
+
+    def cancel(visitor: Session) -> None:
+        visitor.cancelled = True
+
+    inputs = [session, files, model, source, sigma]
+    go.click(begin, session, None, **AT_ONCE).then(run, inputs, [result, rows], **HEAVY)
+    stop.click(cancel, session, None, **AT_ONCE)
