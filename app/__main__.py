@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -29,6 +30,7 @@ def main() -> int:
         return 2
     from .server import serve
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the temporary files go, as they do on Ctrl-C
     try:
         serve(arguments.host, arguments.port, open_browser=arguments.open)
     except OSError as error:

@@ -19,7 +19,7 @@ from .session import Session
 
 def denoise(
     session: Session, files: list[tuple[str, str]], sigma: float | None, method: str, strength: float
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[Session, str, dict[str, Any]]:
     """Denoise one picture.
 
     Args:
@@ -30,7 +30,7 @@ def denoise(
         strength: Where to stop the diffusion, in [0, 1]; of the learned models.
 
     Returns:
-        The result as a file of the depth of the upload, with its alpha and metadata; and a receipt.
+        The session; the result as a file of the depth of the upload, with its alpha and metadata; and a receipt.
 
     Raises:
         PageError: Something is out of range, or the upload is no picture that can be read.
@@ -64,7 +64,7 @@ def denoise(
         receipt["weights_sha256"] = find_weights(method).sha256
     height, width = picture.pixels.shape[:2]
     receipt |= {"width": width, "height": height, "depth": np.dtype(picture.pixels.dtype).name}
-    return write_result(picture, restored, session.place(), f"{file_stem(name)}-{method}"), receipt
+    return session, write_result(picture, restored, session.place(), f"{file_stem(name)}-{method}"), receipt
 
 
 def list_methods() -> dict[str, dict[str, Any]]:

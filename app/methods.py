@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnrd.baselines import BASELINES
-from tnrd.inference.levels import NoiseLevel
+from tnrd.inference.levels import NoiseLevel, given_noise
 from tnrd.inference.loading import load
 from tnrd.inference.restore import restore
 from tnrd.model import TNRD
@@ -28,6 +29,7 @@ SECONDS = {
     "epll": 14.6, "wnnm": 47.0, "bm3d": 25.0, "heat": 0.02, "tv": 0.26, "nlm": 1.5, "nlm_opencv": 0.23, "wavelet": 0.45,
     "bilateral": 0.02, "median": 0.19, "guided": 0.06, "wiener": 0.05,
 }  # fmt: skip
+LEAST_SECONDS = 0.02  # of a run that says something about the machine
 QUICK = 1.0  # seconds a megapixel from which a method has to be asked for
 
 LABELS = {
@@ -101,25 +103,33 @@ def run(method: Method, noisy: Unit, noise: NoiseLevel, strength: float, progres
 
 
 class Stopwatch:
-    """How this machine compares with the one of :data:`SECONDS`, from the runs so far."""
+    """How this machine compares with the one of :data:`SECONDS`, from the latest runs of the learned models."""
 
     def __init__(self) -> None:
-        self.slowness = 1.0
+        self.ratios: deque[float] = deque(maxlen=8)
 
     def estimate(self, method: Method, shape: tuple[int, ...]) -> float:
         """Seconds that a method will take for a picture of this shape, about."""
         planes = 3 if len(shape) == 3 else 1
-        return SECONDS.get(method.key, QUICK) * planes * shape[0] * shape[1] / 1e6 * self.slowness
+        seconds = SECONDS.get(method.key, QUICK) * planes * shape[0] * shape[1] / 1e6
+        # The least: a run that compiled, or shared its cores, says nothing about the next one.
+        return seconds * min(self.ratios, default=1.0)
 
     def learn(self, method: Method, shape: tuple[int, ...], seconds: float) -> None:
-        """Take a run of the learned model into account; the first ones, which compile, count little."""
-        expected = self.estimate(method, shape) / self.slowness
-        if method.learned and expected > 0:
-            ratio = min(max(seconds / expected, 0.2), 20.0)
-            self.slowness = 0.7 * self.slowness + 0.3 * ratio
+        """Take a run of a learned model into account, if it was long enough to be measured."""
+        expected = self.estimate(method, shape) / min(self.ratios, default=1.0)
+        if method.learned and seconds > LEAST_SECONDS:
+            self.ratios.append(seconds / expected)
 
 
 STOPWATCH = Stopwatch()
+
+
+def warm_up() -> None:
+    """Run a learned model once, so that no visitor waits for its loops to be compiled."""
+    grey = np.zeros((64, 64), np.float32)
+    for method in learned():
+        restore(grey, network(method.key), given_noise(0.1, grey))
 
 
 def duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from .examples import EXAMPLES, example_files
 from .limits import SESSION_SECONDS
 from .methods import learned, methods
 from .noise_choice import NOISES
+from .pictures import PageError
 from .session import Session
 from .tabs import ESTIMATE, Refresh, batch_tab, diffusion_tab, given_level, inside_tab, removed_tab
 from .uploads import Sent, as_sent
@@ -23,7 +24,8 @@ from .uploads import Sent, as_sent
 INTRODUCTION = """\
 # tnrd
 Noise out, picture kept: a trained reaction-diffusion beside the classic denoisers, on your own picture, at the same
-noise level, with true pixels and true run times. Nothing leaves this machine.
+noise level, with true pixels and true run times. Your picture stays on the machine that serves this page, and is
+deleted an hour after you left.
 """
 START_METHODS = ("nlm_opencv", "tv", "bilateral")
 DEFAULT = "gray"
@@ -144,11 +146,12 @@ def _comparison() -> Comparison:
         show_label=False, max_height=620, interactive=False, buttons=["fullscreen"], elem_id="slider", container=False
     )
     with gr.Row(elem_id="pair"):
-        first = gr.Dropdown([], label="A, left", elem_id="first", scale=3, min_width=140)
-        only_first = gr.Button("A", elem_id="show-a", scale=0, min_width=56)
-        both = gr.Button("A|B", elem_id="show-both", scale=0, min_width=70)
-        only_second = gr.Button("B", elem_id="show-b", scale=0, min_width=56)
-        second = gr.Dropdown([], label="B, right", elem_id="second", scale=3, min_width=140)
+        first = gr.Dropdown([], label="A, left", elem_id="first", min_width=150)
+        second = gr.Dropdown([], label="B, right", elem_id="second", min_width=150)
+    with gr.Row(elem_id="which"):
+        only_first = gr.Button("A", elem_id="show-a", size="md", min_width=60)
+        both = gr.Button("A | B", elem_id="show-both", size="md", min_width=60)
+        only_second = gr.Button("B", elem_id="show-b", size="md", min_width=60)
     gr.Markdown("Keys: **a**, **b**, and **s** for both. Zoom with the wheel, drag to move.", elem_id="keys")
     table = gr.HTML("", elem_id="table")
     download = gr.DownloadButton("Download B as it is: full depth, transparency, colour profile", elem_id="download")
@@ -158,7 +161,7 @@ def _comparison() -> Comparison:
 def _footer() -> str:
     return (
         f"tnrd {__version__}, Apache-2.0. The slider shows exact 8-bit pixels; downloads have the depth of the upload. "
-        "Photograph and textures: scikit-image."
+        "Example pictures: scikit-image."
     )
 
 
@@ -182,19 +185,23 @@ def pair_update(session: Session, first: str | None, second: str | None) -> tupl
 def _wire_picture(page: gr.Blocks, session: gr.State, left: Controls, right: Comparison) -> None:
     """A picture comes, or its noise changes: the comparison starts again."""
     chosen = [left.models, left.classics]
-    fresh = [right.slider, right.first, right.second, right.download, right.table, left.found, left.cost, left.classics]
+    fresh = [*_shown(session, left, right), left.cost, left.classics]
 
     def start_again(visitor: Session, models: list[str], classics: list[str]) -> tuple[Any, ...]:
         note = compare.estimate_note(visitor, [*models, *classics])
-        return (*pair_update(visitor, None, None), "", "", note, gr.update(choices=compare.classic_choices(visitor)))
+        choices = gr.update(choices=compare.classic_choices(visitor))
+        return (visitor, *pair_update(visitor, None, None), "", "", note, choices)
 
     @told
     def opened(visitor: Session, file: Sent | None, noise: str, level: float, *keys: Any) -> tuple[Any, ...]:
         if file is None:
-            visitor.close()
-            return (None, *start_again(visitor, *keys))
+            raise PageError("The picture did not arrive; please send it again.")
         compare.open_upload(visitor, *file, noise, level)
         return (compare.image_of(visitor, "input" if visitor.clean is None else "clean"), *start_again(visitor, *keys))
+
+    def closed(visitor: Session, *keys: Any) -> tuple[Any, ...]:
+        visitor.close()
+        return start_again(visitor, *keys)
 
     @told
     def example(visitor: Session, *keys: Any, picked: int = 0) -> tuple[Any, ...]:
@@ -221,11 +228,12 @@ def _wire_picture(page: gr.Blocks, session: gr.State, left: Controls, right: Com
             minimum=kind.low, maximum=kind.high, value=kind.start, label=kind.unit, visible=key != "none", step=0.5
         )
 
-    left.upload.input(opened, [session, left.upload, left.noise, left.level, *chosen], [left.upload, *fresh], **LIGHT)
+    left.upload.clear(closed, [session, *chosen], fresh, **LIGHT)
+    left.upload.upload(opened, [session, left.upload, left.noise, left.level, *chosen], [left.upload, *fresh], **LIGHT)
     with_example = [left.upload, left.noise, left.level, *fresh]
     left.gallery.select(example_clicked, [session, *chosen], with_example, **LIGHT)
     page.load(first_sight, [session, *chosen], [left.gallery, *with_example], **LIGHT).then(
-        _run_learned, [session, left.models], _shown(left, right), show_progress_on=[right.table], **HEAVY
+        _run_learned, [session, left.models], _shown(session, left, right), show_progress_on=[right.table], **HEAVY
     )
     again = ([session, left.noise, left.level, *chosen], fresh)
     left.noise.input(noise_chosen, left.noise, left.level, **LIGHT).then(respoiled, *again, **LIGHT)
@@ -240,8 +248,9 @@ def _wire_picture(page: gr.Blocks, session: gr.State, left: Controls, right: Com
     )
 
 
-def _shown(left: Controls, right: Comparison) -> list[Any]:
-    return [right.slider, right.first, right.second, right.download, right.table, left.found]
+def _shown(session: gr.State, left: Controls, right: Comparison) -> list[Any]:
+    # A session that is given back begins its time to live anew; one that never is would be kept for ever.
+    return [session, right.slider, right.first, right.second, right.download, right.table, left.found]
 
 
 @told
@@ -259,7 +268,8 @@ def _run(
     given, keys = given_level(source, sigma), [*models, *classics]
     for key in compare.denoise_all(visitor, keys, given, strength, lambda share, what: progress(share, desc=what)):
         second = second or key
-        yield (*pair_update(visitor, "input", second), compare.table(visitor), compare.level_note(visitor, given))
+        pair = pair_update(visitor, "input", second)
+        yield (visitor, *pair, compare.table(visitor), compare.level_note(visitor, given))
 
 
 def _run_learned(visitor: Session, models: list[str], progress: gr.Progress = PROGRESS) -> Iterator[tuple[Any, ...]]:
@@ -279,7 +289,7 @@ def _wire_denoising(session: gr.State, left: Controls, right: Comparison, refres
 
     inputs = [session, left.models, left.classics, left.source, left.sigma, left.strength]
     left.go.click(begin, session, None, **AT_ONCE).then(
-        _run, inputs, _shown(left, right), show_progress_on=[right.table], **HEAVY
+        _run, inputs, _shown(session, left, right), show_progress_on=[right.table], **HEAVY
     ).then(refresh_removed.callback, refresh_removed.inputs, refresh_removed.outputs, **LIGHT)
     left.stop.click(cancel, session, left.cost, **AT_ONCE)
 
@@ -304,7 +314,7 @@ def _endpoints() -> None:
         visitor = gr.State(Session(), time_to_live=SESSION_SECONDS, delete_callback=lambda one: one.close())
         named = {**HEAVY, "api_visibility": "public"}
         gr.Button().click(
-            told(denoise), [visitor, picture, sigma, method, strength], [result, receipt], api_name="denoise",
+            told(denoise), [visitor, picture, sigma, method, strength], [visitor, result, receipt], api_name="denoise",
             api_description="Denoise one picture; sigma on the 8-bit scale, or null to estimate it.", **named,
         )  # fmt: skip
         gr.Button().click(

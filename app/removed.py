@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tnrd.whiteness import autocorrelation, judge_residual
 
 from .figures import save_figure

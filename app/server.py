@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ def serve(
     # Read by Gradio when it is imported and at every call: nothing is reported, all files lie in one folder of ours.
     os.environ.update(GRADIO_TEMP_DIR=folder, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1")
 
+    from .methods import warm_up
     from .page import build
 
     page = build()
@@ -59,6 +61,7 @@ def serve(
         state_session_capacity=200,
         enable_monitoring=False,
     )
+    threading.Thread(target=warm_up, daemon=True).start()
     print(f"tnrd is at {page.local_url} (Ctrl-C ends it)", flush=True)
 
     def close() -> None:

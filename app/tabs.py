@@ -47,7 +47,7 @@ def removed_tab(session: gr.State, tab: gr.Tab) -> Refresh:
     method = gr.Dropdown([], label="Method", elem_id="removed-method")
     verdict = gr.Markdown(NOTHING_YET, elem_id="verdict")
     with gr.Row(equal_height=False):
-        picture = _view("Removed, four times amplified", "removed")
+        picture = _view("Removed, times 4", "removed")
         plots = _view("Is it noise?", "removed-plots")
 
     @told
@@ -74,7 +74,7 @@ def diffusion_tab(session: gr.State, sigma: gr.Slider, source: gr.Radio) -> None
     line = gr.Markdown("", elem_id="step-line")
     with gr.Row():
         state = _view("The picture at this step", "state")
-        change = _view("What the step changed, six times amplified", "change")
+        change = _view("What the step changed, times 6", "change")
     curves = _view("Step by step", "curves")
     about = gr.Markdown("")
 
@@ -108,7 +108,7 @@ def inside_tab(session: gr.State, tab: gr.Tab, sigma: gr.Slider, source: gr.Radi
             effect = gr.Markdown("", elem_id="effect")
             with gr.Row():
                 without = _view("Without it", "without")
-                difference = _view("Difference, eight times amplified", "difference")
+                difference = _view("Difference, times 8", "difference")
     gr.Markdown("### What a pixel is made of")
     with gr.Row(equal_height=False):
         picture = _view("Click on a pixel", "pixels")

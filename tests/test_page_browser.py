@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import time
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +22,14 @@ playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("gradio")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+FLAGS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 PATIENCE = 60_000  # milliseconds; a busy machine is slow
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser
         browser.close()
 
@@ -312,3 +315,40 @@ def test_the_scores_are_those_of_the_pixels(visitor: Visitor) -> None:
     sources = visitor.tab.locator("#slider img").count()
     measured = [psnr(clean, visitor.pixels(f"#slider img >> nth={i}") / 255) for i in range(sources)]
     assert any(abs(value - float(row[1])) < 0.006 for value in itertools.chain(measured))
+
+
+def test_nothing_is_kept_of_a_visitor_who_has_left(chromium: Any, page_address: str) -> None:
+    one = Visitor(chromium, page_address)
+    source = one.tab.locator("#slider img").first.get_attribute("src")
+    folder = Path(source.partition("file=")[2]).parent
+    assert folder.is_dir()
+    assert folder.name.startswith("visitor-")
+    one.tab.close()
+    for _ in range(150):
+        if not folder.exists():
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"{folder} is still there.")
+
+
+def test_webcam_and_clipboard_and_an_empty_page(chromium: Any, page_address: str) -> None:
+    one = Visitor(chromium, page_address, permissions=["camera", "clipboard-read", "clipboard-write"])
+    one.tab.locator("#upload [aria-label='Remove Image']").click()
+    one.tab.wait_for_selector("table.scores", state="detached")
+    one.denoise()
+    one.tab.get_by_text("Choose a picture first").wait_for()
+    one.tab.evaluate(
+        """async () => {
+          const canvas = Object.assign(document.createElement("canvas"), { width: 40, height: 30 });
+          const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+          await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+        }"""
+    )
+    one.tab.locator("#upload [aria-label='Paste from clipboard']").click()
+    one.tab.wait_for_function("document.querySelector('#slider img')?.naturalWidth == 40")
+    one.tab.locator("#upload [aria-label='Capture from camera']").click()
+    one.tab.get_by_text("Click to Access Webcam").click()
+    one.tab.locator("#upload [aria-label='capture photo']").click()
+    one.tab.wait_for_function("document.querySelector('#slider img')?.naturalWidth > 40")
+    one.check()
+    one.tab.close()

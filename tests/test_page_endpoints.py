@@ -112,6 +112,20 @@ def test_a_bomb_is_refused_by_its_header(client: Any, tmp_path: Path) -> None:
         send(client, path)
 
 
+def test_an_animation_is_refused(client: Any, tmp_path: Path) -> None:
+    path, frames = tmp_path / "film.webp", [Image.new("L", (16, 16), grey) for grey in (10, 200)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    with pytest.raises(Exception, match="animat|frames"):
+        send(client, path)
+
+
+def test_the_content_counts_and_not_the_name(client: Any, noisy: Path, tmp_path: Path) -> None:
+    misnamed = tmp_path / "picture.jpg"
+    misnamed.write_bytes(noisy.read_bytes())
+    _, receipt = send(client, misnamed)
+    assert (receipt["width"], receipt["height"]) == (56, 40)
+
+
 def test_one_pixel_and_cmyk_and_sixteen_bits_are_pictures(client: Any, tmp_path: Path) -> None:
     pictures = {
         "pixel.png": Image.fromarray(np.full((1, 1), 77, np.uint8)),
