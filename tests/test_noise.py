@@ -206,7 +206,7 @@ def test_small_pictures_are_right_in_the_mean(size: int, low: float, high: float
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
 def test_the_number_of_blocks_is_bounded(rows: int, columns: int) -> None:
-    stride = noise._stride(rows, columns)
+    stride = noise.block_stride(rows, columns)
     assert stride % 2 == 1
     count = [-(-rows // s) * -(-columns // s) for s in (stride, max(1, stride - 2))]
     assert count[0] <= noise._MAX_BLOCKS

@@ -136,14 +136,14 @@ def _estimate_channel(channel: NDArray[Any]) -> float:
         raise ValueError(f"The image must hold finite values below 1e30, got values from {low} to {high}.")
     if high - low < _SMALLEST_RANGE:
         return 0.0
-    texture, squares, extremes = _measure_blocks(channel, low, high)
+    texture, squares, extremes = measure_blocks(channel, low, high)
     usable = extremes <= _MAX_EXTREME_PIXELS
     if usable.sum() >= max(_MIN_FLAT, _MIN_USABLE_SHARE * usable.size):
         texture, squares = texture[usable], squares[:, usable]
-    return float(np.sqrt(_noise_variance(texture, squares))) * (high - low) * unit_of(channel.dtype)
+    return float(np.sqrt(flat_noise_variance(texture, squares)[0])) * (high - low) * unit_of(channel.dtype)
 
 
-def _measure_blocks(
+def measure_blocks(
     channel: NDArray[Any], low: float, high: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
     """Texture, squared high-frequency coefficients and number of extreme pixels of B blocks.
@@ -155,7 +155,7 @@ def _measure_blocks(
         count of pixels equal to ``low`` or ``high`` (B,).
     """
     shape = (min(_BLOCK, channel.shape[0]), min(_BLOCK, channel.shape[1]))
-    stride = _stride(channel.shape[0] - shape[0] + 1, channel.shape[1] - shape[1] + 1)
+    stride = block_stride(channel.shape[0] - shape[0] + 1, channel.shape[1] - shape[1] + 1)
     smooth, fine = _frequency_bases(shape)
     basis = np.concatenate([smooth, fine])
     windows = sliding_window_view(channel, shape)[::stride, ::stride]
@@ -191,8 +191,8 @@ def _count_extremes(blocks: NDArray[Any], low: float, high: float) -> NDArray[np
     return counts
 
 
-def _stride(rows: int, columns: int) -> int:
-    """The smallest odd stride that leaves at most ``_MAX_BLOCKS`` blocks.
+def block_stride(rows: int, columns: int) -> int:
+    """The smallest odd stride of blocks that leaves at most ``_MAX_BLOCKS`` blocks.
 
     Odd, so that all positions relative to the 8x8 grid of a JPEG file occur equally often.
     """
@@ -215,12 +215,20 @@ def _frequency_bases(shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArr
     return basis[low], basis[high]
 
 
-def _noise_variance(texture: NDArray[np.float32], squares: NDArray[np.float32]) -> float:
-    """Iterate variance -> flat blocks -> variance, from the flattest blocks, to the fixed point."""
+def flat_noise_variance(texture: NDArray[np.float32], squares: NDArray[np.float32]) -> tuple[float, NDArray[np.bool_]]:
+    """Iterate variance -> flat blocks -> variance, from the flattest blocks, to the fixed point.
+
+    Args:
+        texture: Mean square of the low frequencies of B blocks, (B,).
+        squares: Squares of their high frequencies, (K, B).
+
+    Returns:
+        The variance of the noise, and which blocks counted as flat, (B,).
+    """
     least = min(_MIN_FLAT, texture.size)
     flattest = np.zeros(texture.size, dtype=bool)
     flattest[np.argpartition(texture, least - 1)[:least]] = True
-    variance = _median_of_means(squares, flattest)
+    flat, variance = flattest, _median_of_means(squares, flattest)
     for _ in range(_MAX_ITERATIONS):
         flat = texture <= variance
         if np.count_nonzero(flat) < least:
@@ -228,7 +236,7 @@ def _noise_variance(texture: NDArray[np.float32], squares: NDArray[np.float32]) 
         previous, variance = variance, _median_of_means(squares, flat)
         if abs(variance - previous) <= _TOLERANCE * variance:
             break
-    return variance
+    return variance, flat
 
 
 def _median_of_means(squares: NDArray[np.float32], chosen: NDArray[np.bool_]) -> float:
