@@ -1,4 +1,4 @@
-"""``tnrd-denoise in.png out.png``: a noisy picture in, a clean one out.
+"""``tnrd-denoise in.png out.png``: a noisy picture in, a clean one out; ``tnrd-denoise in/ out/``: many of them.
 
 The exit status is told by ``tnrd-denoise --help`` and named in :mod:`tnrd.cli.reporting`.
 

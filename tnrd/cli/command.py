@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tnrd import __version__
-from tnrd.cli.options import parser
+from tnrd.cli.options import parse
 from tnrd.cli.reporting import (
     INPUT,
     INTERRUPTED,
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status, see the table in :mod:`tnrd.cli`.
     """
     try:
-        return _run(parser().parse_args(argv))
+        return _run(parse(argv))
     except SystemExit as leaving:  # argparse, after --help, --version or a wrong option
         return leaving.code if isinstance(leaving.code, int) else 0
     except CommandError as failure:
@@ -68,6 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.batch:
+        from tnrd.cli.batch import run_batch
+
+        return run_batch(options)
+    return _run_one(options)
+
+
+def _run_one(options: argparse.Namespace) -> int:
     from tnrd.image_io import ImageError, check_storable, lost_metadata
     from tnrd.weights import WeightsError, find_weights
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import math
+import os
+import sys
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from tnrd import __version__
@@ -17,13 +21,48 @@ exit status:
   3    the input cannot be read, or its noise level not be estimated
   4    the output cannot be written
   5    the weights, the device or the engine cannot be used
+  6    of several files some failed, or are missing; the others are complete
   130  interrupted; an output is complete or absent
+  143  terminated; an output is complete or absent
 
 examples:
   tnrd-denoise noisy.png clean.png
   tnrd-denoise --sigma 25 --json noisy.tif clean.tif > receipt.json
   decoder | tnrd-denoise - - --format png | viewer
+  tnrd-denoise --recursive scans/ clean/
+  tnrd-denoise --recursive scans/ clean/ --skip-existing     (goes on where a run was broken off)
+  tnrd-denoise 'scans/*.tif' clean/ --suffix _clean --format png
+  find scans -name '*.png' -print0 | tnrd-denoise --files-from - --null --root scans clean/
+  tnrd-denoise --recursive scans/ clean/ --shard 2/8         (in each of 8 jobs, with its number)
+  tnrd-denoise --recursive scans/ clean/ --merge-manifests   (after them: is anything missing?)
 """
+USAGE_LINES = """\
+%(prog)s [options] input output
+       %(prog)s [options] input [input ...] output_folder
+       %(prog)s [options] --files-from list output_folder"""
+# Options that only make sense for many files; any of them makes the last path an output folder.
+MANY = ("files_from", "null", "root", "recursive", "suffix", "skip_existing", "manifest", "shard", "merge_manifests")
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options; ``paths`` are those given, ``batch`` tells whether they are those of many files.
+
+    Paths and options may be mixed; what follows a ``--`` is a path.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    options_of = parser()
+    options = options_of.parse_intermixed_args(arguments[:cut])
+    options.paths += arguments[cut + 1 :]
+    missing = ("input", "output")[len(options.paths) :]
+    if options.files_from is not None:
+        missing = () if options.paths else ("output",)
+    if missing:
+        options_of.error(f"the following arguments are required: {', '.join(missing)}")
+    options.batch = _is_batch(options)
+    if not options.batch:
+        options.input, options.output = options.paths
+    return options
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,13 +70,19 @@ def parser() -> argparse.ArgumentParser:
     options = _Parser(
         prog=PROGRAM,
         allow_abbrev=False,
-        description="Denoise a picture by trained nonlinear reaction diffusion.",
+        usage=USAGE_LINES,
+        description="Denoise pictures by trained nonlinear reaction diffusion.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = options.add_argument
-    add("input", help="noisy picture: PNG, JPEG, TIFF, WebP or BMP; - for stdin")
-    add("output", help="clean picture, its format by the suffix; - for stdout")
+    add(
+        "paths",
+        nargs="*",
+        metavar="path",
+        help="a noisy picture (PNG, JPEG, TIFF, WebP or BMP; - for stdin) and the clean picture, its format by the "
+        "suffix (- for stdout); or folders, pictures and quoted patterns, and the folder for the results",
+    )
     add("--version", action="version", version=f"%(prog)s {__version__}")
     add("--list-models", action=_ListModels, nargs=0, help="list the shipped weights and exit")
     add("--sigma", type=_sigma, metavar="S", help="noise level on the 8-bit scale, 0 to 100; estimated when not given")
@@ -69,11 +114,60 @@ def parser() -> argparse.ArgumentParser:
         "--format",
         type=str.upper,
         choices=("PNG", "JPEG", "TIFF", "WEBP", "BMP"),
-        help="of a picture on stdout (default: that of the input)",
+        help="of a picture on stdout, or of all results in a folder (default: that of the input)",
     )
     add("--json", action="store_true", help="print a receipt on stdout, or on stderr if the picture goes to stdout")
     add("--quiet", action="store_true", help="nothing on stderr but errors")
+    _add_batch(options.add_argument_group("many files").add_argument)
     return options
+
+
+def _add_batch(add: Callable[..., argparse.Action]) -> None:
+    add("--recursive", action="store_true", help="go into the folders within folders; the tree is mirrored")
+    add("--suffix", default="", metavar="TEXT", help="added to the stem of each name: _clean makes a_clean.png")
+    add("--files-from", metavar="LIST", help="a file with a path a line; - for stdin")
+    # Without the -0 that others have for it: an option that looks like a number would make one of "--sigma -3".
+    add("--null", action="store_true", help="the paths of --files-from end in NUL, as find -print0 writes them")
+    add(
+        "--root",
+        metavar="DIR",
+        help="mirror single and listed files by their path below this folder, not the name alone",
+    )
+    add(
+        "--skip-existing",
+        action="store_true",
+        help="leave outputs alone that are finished: the manifest shows the same input, settings and result; others "
+        "are reported, or replaced with --overwrite",
+    )
+    add("--manifest", metavar="PATH", help="JSON, a line a file (default: tnrd-manifest.jsonl in the output folder)")
+    add(
+        "--shard",
+        metavar="I/N",
+        help="work off part I of N, counted from 1; auto takes them from SLURM_ARRAY_TASK_ID and _COUNT or from RANK "
+        "and WORLD_SIZE",
+    )
+    add(
+        "--merge-manifests",
+        action="store_true",
+        help="denoise nothing: merge the manifests of all shards into one and say what is missing",
+    )
+
+
+def _is_batch(options: argparse.Namespace) -> bool:
+    """Whether the paths are those of many files rather than a picture and its result."""
+    if len(options.paths) != 2 or any(getattr(options, name) for name in MANY):
+        return True
+    source, target = options.paths
+    if "-" in (source, target):
+        return False
+    from tnrd.image_io import ImageError, output_format
+
+    try:
+        output_format(target)
+    except ImageError:
+        is_folder = os.path.isdir(source) or os.path.isdir(target) or not os.path.basename(target)
+        return is_folder or (glob.has_magic(source) and not os.path.lexists(source))
+    return False  # the name of a picture, be there a folder of that name
 
 
 def _sigma(text: str) -> float:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 PROGRAM = "tnrd-denoise"
-UNEXPECTED, USAGE, INPUT, OUTPUT, WEIGHTS, INTERRUPTED = 1, 2, 3, 4, 5, 130
+UNEXPECTED, USAGE, INPUT, OUTPUT, WEIGHTS, SOME_FAILED, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 6, 130, 143
 # With fewer tiles than this a progress bar would only flicker.
 FEW_TILES = 4
 
@@ -58,8 +58,9 @@ def progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def say(sentence: str) -> None:
-    """A sentence on stderr, under the program's name."""
-    print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+    """A sentence on stderr, under the program's name; if nobody reads it any more, that is no reason to end."""
+    with contextlib.suppress(OSError):
+        print(f"{PROGRAM}: {sentence}", file=sys.stderr, flush=True)
 
 
 def to_stdout(data: bytes) -> None:

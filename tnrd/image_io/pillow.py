@@ -122,9 +122,12 @@ def to_arrays(image: Image) -> tuple[NDArray[Any], NDArray[Any] | None]:
 
 def copy_pixels(image: Image) -> NDArray[Any]:
     """The samples of a Pillow image, (M, N) or (M, N, C), copied band by band to keep the peak of memory low."""
+    from PIL import Image as Pillow
+
     image.load()
     width, height = image.size
-    rows = max(1, _BAND // width)
+    # Pillow 12 holds a band, too, against the limit for whole pictures that is global to the process.
+    rows = max(1, min(_BAND, Pillow.MAX_IMAGE_PIXELS or _BAND) // width)
     first = np.asarray(image.crop((0, 0, width, min(rows, height))))
     out = np.empty((height, *first.shape[1:]), first.dtype)
     for start in range(0, height, rows):

@@ -19,6 +19,9 @@ from tnrd.image_io.png import GREY, GREY_ALPHA, INCH, RGB, RGB_ALPHA, SIGNATURE,
 # Bytes of pixels filtered at a time: large enough for numpy, small beside the picture.
 _BAND = 1 << 19
 
+# A third of the time of level 6 for 2 % more bytes of a photograph.
+_LEVEL = 4
+
 
 def write_png(picture: Picture, target: BinaryIO) -> None:
     """Encode a picture of 8 or 16 bits; the same picture gives the same bytes."""
@@ -31,7 +34,7 @@ def write_png(picture: Picture, target: BinaryIO) -> None:
     for kind, body in _metadata_chunks(picture.metadata):
         _write_chunk(target, kind, body)
     # Filtered samples are noise around zero; this strategy spends its effort on their codes, not on long matches.
-    deflater = zlib.compressobj(6, zlib.DEFLATED, 15, 8, zlib.Z_FILTERED)
+    deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, 15, 8, zlib.Z_FILTERED)
     for band in _filtered_bands(pixels, alpha):
         packed = deflater.compress(band.data)
         if packed:

@@ -1,0 +1,303 @@
+"""What is done with one file: looked up, read, denoised, written. Each step may run in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from tnrd import __version__
+from tnrd.image_io import (
+    DEFAULT_MAX_PIXELS,
+    ImageError,
+    Picture,
+    check_storable,
+    encode_image,
+    lost_metadata,
+    output_format,
+    read_image,
+)
+from tnrd.inference.batch.errors import BatchOutputError
+from tnrd.inference.batch.manifest import History, Manifest, Record
+from tnrd.inference.batch.plan import Job
+from tnrd.inference.batch.publish import publish, sha256_of
+from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
+from tnrd.inference.loading import device_of
+from tnrd.inference.restore import restore
+from tnrd.kernels.dispatch import resolve_engine
+from tnrd.model import TNRD
+
+DONE, SKIPPED, FAILED = "done", "skipped", "failed"
+# What is wrong with the disk is wrong for all files to come.
+_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+class StoppedError(Exception):
+    """The picture at work was given up, since the run is to end."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a result depends on besides its input.
+
+    Attributes:
+        model: The loaded model.
+        weights: The SHA-256 of its weights.
+        sigma: The noise level on the [0, 1] scale; None to estimate it for each picture.
+        strength: Where the diffusion stops.
+        tile: The side of the tiles; results with other tiles differ by float rounding only.
+        max_pixels: Larger pictures are refused.
+    """
+
+    model: TNRD
+    weights: str
+    sigma: float | None = None
+    strength: float = 1.0
+    tile: int | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+    @property
+    def receipt(self) -> Record:
+        """What has to be the same for an existing output to count as the result of this run."""
+        given = None if self.sigma is None else round(255 * self.sigma, 4)
+        return {"weights": self.weights, "strength": self.strength, "given_sigma": given}
+
+    @property
+    def engine(self) -> Record:
+        """What computes it, which the result does not depend on but for rounding."""
+        device = device_of(self.model)
+        return {
+            "engine": resolve_engine(self.model.engine, device),
+            "device": str(device),
+            "threads": torch.get_num_threads(),
+            "tile": self.tile,
+        }
+
+
+@dataclass
+class Prepared:
+    """A picture that waits to be denoised."""
+
+    job: Job
+    picture: Picture
+    noise: NoiseLevel
+    record: Record
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The place where files are worked on; its methods may be called from several threads.
+
+    Attributes:
+        settings: How.
+        manifest: Where it is noted.
+        history: What former runs noted.
+        skip_existing: Leave outputs alone that are the results of the same inputs and settings.
+        overwrite: Replace outputs that are something else.
+    """
+
+    settings: Settings
+    manifest: Manifest
+    history: History
+    skip_existing: bool = False
+    overwrite: bool = False
+
+    def prepare(self, job: Job) -> Prepared | Record:
+        """Read a picture and its noise level; or the record of a file with which nothing more is to be done."""
+        record: Record = {"status": FAILED, "input": job.input, "output": job.output_name}
+        try:
+            if job.fault is not None:
+                raise ImageError(job.fault)
+            record |= {"input_bytes": os.path.getsize(job.input), "input_sha256": sha256_of(job.input)}
+            done = self._existing(job, record)
+            return self._read(job, record) if done is None else done
+        except Exception as error:
+            return self.failed(job, record, error)
+
+    def denoise(self, prepared: Prepared, is_to_stop: Callable[[], bool]) -> NDArray[Any]:
+        """The clean pixels.
+
+        Raises:
+            StoppedError: ``is_to_stop`` said so after one of the tiles.
+        """
+
+        def check(done: int, total: int) -> None:
+            if done < total and is_to_stop():
+                raise StoppedError
+
+        settings, pixels = self.settings, prepared.picture.pixels
+        with _timed(prepared.seconds, "denoise"):
+            return restore(
+                pixels,
+                settings.model,
+                prepared.noise,
+                strength=settings.strength,
+                tile=settings.tile,
+                dtype=pixels.dtype,
+                progress=check,
+            )
+
+    def write(self, prepared: Prepared, pixels: NDArray[Any]) -> Record:
+        """Write a result and its line; the record.
+
+        Raises:
+            BatchOutputError: There is no room, or the manifest cannot be written: the run must end.
+        """
+        job, record = prepared.job, prepared.record
+        try:
+            with _timed(prepared.seconds, "write"):
+                picture = dataclasses.replace(prepared.picture, pixels=pixels)
+                data = encode_image(picture, output_format(job.output))
+            record |= {
+                "status": DONE,
+                "output_bytes": len(data),
+                "output_sha256": hashlib.sha256(data).hexdigest(),
+                "seconds": prepared.seconds,
+            }
+            os.makedirs(os.path.dirname(job.output) or os.curdir, exist_ok=True)
+            publish(data, job.output, overwrite=self.overwrite, announce=lambda: self._note(record))
+        except Exception as error:
+            return self.failed(job, record, error)
+        return record
+
+    def failed(self, job: Job, record: Record, error: Exception) -> Record:
+        """Note why a file has no result; the record.
+
+        Raises:
+            BatchOutputError: The reason is one that ends the run.
+        """
+        _check_hope(error, job.output)
+        kept = ("input", "output", "input_bytes", "input_sha256")
+        failure = {"status": FAILED} | {key: record[key] for key in kept if key in record}
+        failure |= self.settings.receipt | {"error": _reason(error, job)}
+        previous = next(self._own_records(job), None)
+        if previous != failure:  # once more the same: once in the manifest is enough
+            self._note(failure)
+        return failure
+
+    def _existing(self, job: Job, record: Record) -> Record | None:
+        """The record of an output that is there already and right; None where there is work to do.
+
+        Raises:
+            ImageError: The output is something else, and must not be replaced.
+        """
+        if not os.path.lexists(job.output):
+            return None
+        if not os.path.isfile(job.output):
+            raise ImageError("its output is a folder or a device, not a file.")
+        if not self.skip_existing:
+            if self.overwrite:
+                return None
+            raise ImageError("its output exists already.")
+        reason = "no manifest tells where it came from"
+        for path, receipt in self.history.records(job.output_name):
+            if receipt.get("status") != DONE:
+                continue
+            difference = self._difference(job, record, receipt)
+            if difference is None:
+                if path != self.manifest.path:  # each shard's manifest is to hold all of its files
+                    self._note(receipt)
+                return receipt | {"status": SKIPPED, "input": job.input}
+            reason = difference
+        if self.overwrite:
+            return None
+        raise ImageError(f"its output exists already, but {reason}; it is replaced only when overwriting is asked for.")
+
+    def _difference(self, job: Job, record: Record, receipt: Record) -> str | None:
+        """Why an existing output is not the one that this run would make; None if it is."""
+        asked = self.settings.receipt
+        if {key: receipt.get(key) for key in asked} != asked:
+            return "it was made with other settings or weights"
+        found = (os.path.getsize(job.output), sha256_of(job.output))
+        if found != (receipt.get("output_bytes"), receipt.get("output_sha256")):
+            return "it was changed since it was written"
+        replaced = os.path.samefile(job.input, job.output)  # in place, the input is the result already
+        if record["input_sha256"] != receipt.get("input_sha256") and not replaced:
+            return "it was made from another input"
+        return None
+
+    def _read(self, job: Job, record: Record) -> Prepared:
+        seconds: dict[str, float] = {}
+        with _timed(seconds, "read"):
+            picture = read_image(job.input, max_pixels=self.settings.max_pixels)
+        pixels, format = picture.pixels, output_format(job.output)
+        check_storable(picture, format)
+        with _timed(seconds, "estimate"):
+            sigma = self.settings.sigma
+            noise = estimate_noise(pixels) if sigma is None else given_noise(sigma, pixels)
+        described = {
+            "width": pixels.shape[1],
+            "height": pixels.shape[0],
+            "channels": 1 if pixels.ndim == 2 else 3,
+            "alpha": picture.alpha is not None,
+            "depth": pixels.dtype.name,
+            "format": format,
+            "sigma": [round(255 * float(level), 4) for level in noise.levels],
+            "sigma_source": "estimated" if sigma is None else "given",
+            "version": __version__,
+        }
+        remarks = list(_remarks(picture, format))
+        described |= self.settings.receipt | ({"remarks": remarks} if remarks else {})
+        return Prepared(job, picture, noise, record | described, seconds)
+
+    def _own_records(self, job: Job) -> Iterator[Record]:
+        return (found for path, found in self.history.records(job.output_name) if path == self.manifest.path)
+
+    def _note(self, record: Record) -> None:
+        try:
+            self.manifest.append(record, durable=record["status"] == DONE)
+        except OSError as error:
+            raise BatchOutputError(
+                f"{self.manifest.path}: the manifest cannot be written ({error.strerror})."
+            ) from error
+
+
+def _remarks(picture: Picture, format: str) -> Iterator[str]:
+    lost, pixels = lost_metadata(picture, format), picture.pixels
+    if lost:
+        yield f"{format} has no place for the picture's {', '.join(lost)}."
+    if pixels.dtype.kind == "f" and pixels.max() > 2:
+        yield f"The intensities reach {pixels.max():g}; floating-point pictures are taken on the [0, 1] scale."
+
+
+def _check_hope(error: Exception, output: str) -> None:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BatchOutputError):
+            raise cause
+        if isinstance(cause, OSError) and cause.errno in _HOPELESS:
+            raise BatchOutputError(f"{output}: it cannot be written ({cause.strerror}).") from error
+        cause = cause.__cause__
+
+
+def _reason(error: Exception, job: Job) -> str:
+    """One sentence; the file is named beside it."""
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        return "there is not enough memory for it."
+    if isinstance(error, FileExistsError):
+        return "its output appeared while it was worked on, and was left alone."
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename == job.input:
+            return f"it cannot be read ({error.strerror})."
+        return f"its output cannot be written ({error.strerror})."
+    text = " ".join(str(error).split()).removeprefix(f"{job.input}: ")
+    if isinstance(error, ValueError) and text:
+        return text
+    return f"a fault of the program, {type(error).__name__}: {text}"
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 4)
