@@ -9,8 +9,9 @@ from skimage import data
 
 import tnrd
 from tnrd.degradations import add_poisson_gaussian
-from tnrd.inference.photons import binned, denoise_photon_noise, enlarged
+from tnrd.inference.photons import denoise_photon_noise, enlarged
 from tnrd.metrics import psnr
+from tnrd.pixels import binned
 
 
 @pytest.fixture(scope="module")

@@ -78,3 +78,11 @@ def channels_equal(pixels: NDArray[Any]) -> bool:
 def unit_of(dtype: np.dtype[Any]) -> float:
     """What one step of the stored values is worth on the [0, 1] scale."""
     return 1.0 / float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
+
+
+def binned(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means of 2 x 2 pixels; an odd last row or column is mirrored."""
+    odd = [(0, length % 2) for length in pixels.shape[:2]] + [(0, 0)] * (pixels.ndim - 2)
+    even = np.pad(pixels, odd, mode="edge")
+    height, width = even.shape[0] // 2, even.shape[1] // 2
+    return np.asarray(even.reshape(height, 2, width, 2, *even.shape[2:]).mean(axis=(1, 3)), dtype=np.float32)

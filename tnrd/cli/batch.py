@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tnrd import __version__
 from tnrd.cli.batch_reporting import Interruption, Progress, report_lacking, report_result
+from tnrd.cli.options import assumed
 from tnrd.cli.reporting import INPUT, OUTPUT, SOME_FAILED, USAGE, WEIGHTS, CommandError, ending, say, to_stdout
 
 if TYPE_CHECKING:
@@ -140,10 +141,10 @@ def _settings(options: argparse.Namespace) -> Settings:
     from tnrd.inference.batch.run import make_settings
     from tnrd.inference.restore import side_of_tiles
 
-    sigma = None if options.sigma is None else options.sigma / 255
+    assumption = assumed(options)
     limit = {} if options.max_pixels is None else {"max_pixels": options.max_pixels}
     with ending(WEIGHTS, ValueError):
-        settings = make_settings(sigma, options.model, options.strength, options.device, options.engine, **limit)
+        settings = make_settings(assumption, options.model, options.strength, options.device, options.engine, **limit)
     with ending(USAGE, ValueError):
         tile = side_of_tiles(settings.model, options.tile)
     return dataclasses.replace(settings, tile=tile)
@@ -176,7 +177,10 @@ def _receipt(
         },
         "failures": [{"input": name, "error": reason} for name, reason in result.failures],
         "weights": {"name": options.model, "sha256": settings.weights},
+        "noise": options.noise,
         "sigma": options.sigma,
+        "gain": options.gain,
+        "read_noise": options.read_noise,
         "strength": settings.strength,
         **settings.engine,
         "seconds": round(result.seconds, 3),

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tnrd import __version__
-from tnrd.cli.options import parse
+from tnrd.cli.options import check_noise, parse
 from tnrd.cli.reporting import (
     INPUT,
     INTERRUPTED,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tnrd.image_io import Picture
-    from tnrd.inference.levels import NoiseLevel
+    from tnrd.inference.assumption import Noise
     from tnrd.model import TNRD
     from tnrd.weights import WeightsFile
 
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_noise(options)
     if options.batch:
         from tnrd.cli.batch import run_batch
 
@@ -104,12 +105,8 @@ def _run_one(options: argparse.Namespace) -> int:
             "version": __version__,
             "input": {"name": options.input, **source},
             "output": {"name": options.output, "format": format, "sha256": sha256},
-            "sigma": {
-                "values": _in_8_bit(noise.levels),
-                "luminance_chrominance": None if noise.planes is None else _in_8_bit(noise.planes),
-                "unit": "8-bit",
-                "source": "estimated" if options.sigma is None else "given",
-            },
+            "noise": options.noise,
+            "sigma": _noise_receipt(options, noise),
             "strength": options.strength,
             "weights": {"name": file.name, "sha256": file.sha256},
             **_engine(options, model),
@@ -185,29 +182,47 @@ def _load(file: WeightsFile, options: argparse.Namespace, picture: Picture) -> T
     return model
 
 
-def _noise(options: argparse.Namespace, picture: Picture) -> NoiseLevel:
-    from tnrd.inference.levels import estimate_noise, given_noise
+def _noise(options: argparse.Namespace, picture: Picture) -> Noise:
+    from tnrd.cli.options import assumed
 
-    if options.sigma is not None:
-        return given_noise(options.sigma / 255, picture.pixels)
+    assumption = assumed(options)
     with ending(INPUT, ValueError):
-        noise = estimate_noise(picture.pixels)
-    if not options.quiet:
-        found = ", ".join(f"{255 * level:.1f}" for level in noise.levels)
-        channels = " (red, green, blue)" if len(noise.levels) == 3 else ""
-        say(f"The estimated noise level is sigma = {found}{channels} on the 8-bit scale.")
-        if not noise.levels.any():
-            say("That is no noise: the picture stays as it is.")
+        noise = assumption.of(picture.pixels)
+    if not options.quiet and not assumption.is_given:
+        _say_noise(noise, picture)
     return noise
 
 
-def _restored(options: argparse.Namespace, picture: Picture, model: TNRD, noise: NoiseLevel) -> Picture:
-    from tnrd.inference.restore import NumericalError, restore
+def _say_noise(noise: Noise, picture: Picture) -> None:
+    from tnrd.correlated_noise import noise_across_scales
+    from tnrd.photon_noise import PhotonNoise
+
+    if isinstance(noise, PhotonNoise):
+        gain, read_noise = 255 * noise.gain, 255 * noise.read_noise
+        say(f"The estimated photon noise: gain = {gain:.3g}, read noise = {read_noise:.3g} on the 8-bit scale.")
+        return
+    found = ", ".join(f"{255 * level:.1f}" for level in noise.levels)
+    channels = " (red, green, blue)" if len(noise.levels) == 3 else ""
+    say(f"The estimated noise level is sigma = {found}{channels} on the 8-bit scale.")
+    scales = noise_across_scales(picture.pixels, channel_axis=-1 if picture.pixels.ndim == 3 else None)
+    if scales.is_correlated:
+        say(
+            "The noise is correlated from pixel to pixel, as after a camera's JPEG, and the model takes it for white: "
+            f"much of it will stay. What can help: --sigma {255 * scales.coarse:.0f}, which smooths more, or to scale "
+            "the picture down to half its size first."
+        )
+    if not noise.levels.any():
+        say("That is no noise: the picture stays as it is.")
+
+
+def _restored(options: argparse.Namespace, picture: Picture, model: TNRD, noise: Noise) -> Picture:
+    from tnrd.inference.assumption import restore_assumed
+    from tnrd.inference.restore import NumericalError
 
     pixels, depth = picture.pixels, picture.pixels.dtype
     try:
         with ending(WEIGHTS, NumericalError), progress(options.quiet) as report:
-            restored = restore(
+            restored = restore_assumed(
                 pixels, model, noise, strength=options.strength, tile=options.tile, dtype=depth, progress=report
             )
     except RuntimeError as error:  # torch's way to say it, on the CPU and on a GPU
@@ -215,6 +230,20 @@ def _restored(options: argparse.Namespace, picture: Picture, model: TNRD, noise:
             raise
         raise MemoryError(str(error)) from error
     return dataclasses.replace(picture, pixels=restored)
+
+
+def _noise_receipt(options: argparse.Namespace, noise: Noise) -> dict[str, Any]:
+    from tnrd.photon_noise import PhotonNoise
+
+    if isinstance(noise, PhotonNoise):
+        source = "estimated" if options.gain is None else "given"
+        return {"gain": 255 * noise.gain, "read_noise": 255 * noise.read_noise, "unit": "8-bit", "source": source}
+    return {
+        "values": _in_8_bit(noise.levels),
+        "luminance_chrominance": None if noise.planes is None else _in_8_bit(noise.planes),
+        "unit": "8-bit",
+        "source": "estimated" if options.sigma is None else "given",
+    }
 
 
 def _write(options: argparse.Namespace, picture: Picture, format: str) -> str | None:

@@ -8,10 +8,13 @@ import math
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tnrd import __version__
-from tnrd.cli.reporting import PROGRAM, USAGE, WEIGHTS, ending
+from tnrd.cli.reporting import PROGRAM, USAGE, WEIGHTS, CommandError, ending
+
+if TYPE_CHECKING:
+    from tnrd.inference.assumption import Assumption
 
 EPILOG = """\
 exit status:
@@ -86,6 +89,14 @@ def parser() -> argparse.ArgumentParser:
     add("--version", action="version", version=f"%(prog)s {__version__}")
     add("--list-models", action=_ListModels, nargs=0, help="list the shipped weights and exit")
     add("--sigma", type=_sigma, metavar="S", help="noise level on the 8-bit scale, 0 to 100; estimated when not given")
+    add(
+        "--noise",
+        choices=("gaussian", "poisson-gaussian"),
+        default="gaussian",
+        help="of a sensor: poisson-gaussian, photon and read noise (default: gaussian)",
+    )
+    add("--gain", type=_positive, metavar="G", help="of photon noise: 8-bit steps a photon; estimated when not given")
+    add("--read-noise", type=_at_least_0, metavar="R", help="of photon noise: its level at black, in 8-bit steps")
     add(
         "--model",
         default="default",
@@ -172,6 +183,45 @@ def _is_batch(options: argparse.Namespace) -> bool:
 
 def _sigma(text: str) -> float:
     return _number(text, 100, "sigma must lie in [0, 100] on the 8-bit scale")
+
+
+def assumed(options: argparse.Namespace) -> Assumption:
+    """What the options say of the noise.
+
+    Raises:
+        CommandError: They do not fit together.
+    """
+    from tnrd.inference.assumption import Assumption
+
+    in_unit = [None if value is None else value / 255 for value in (options.sigma, options.gain, options.read_noise)]
+    with ending(USAGE, ValueError):
+        return Assumption(options.noise, *in_unit)
+
+
+def check_noise(options: argparse.Namespace) -> None:
+    """End with a sentence if options of one kind of noise come with the other kind.
+
+    Raises:
+        CommandError: They do.
+    """
+    photons = options.noise == "poisson-gaussian"
+    if photons and options.sigma is not None:
+        raise CommandError(USAGE, "--sigma is for Gaussian noise; photon noise has --gain and --read-noise.")
+    if not photons and (options.gain is not None or options.read_noise is not None):
+        raise CommandError(USAGE, "--gain and --read-noise need --noise poisson-gaussian.")
+    if options.read_noise is not None and options.gain is None:
+        raise CommandError(USAGE, "--read-noise says nothing without --gain; give both, or none.")
+
+
+def _positive(text: str) -> float:
+    value = _number(text, 255, "gain must lie in (0, 255], 8-bit steps a photon")
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"gain must lie in (0, 255], 8-bit steps a photon, got {text}")
+    return value
+
+
+def _at_least_0(text: str) -> float:
+    return _number(text, 255, "read noise must lie in [0, 255] on the 8-bit scale")
 
 
 def _strength(text: str) -> float:

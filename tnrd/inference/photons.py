@@ -13,7 +13,7 @@ from tnrd.inference.loading import configured, load
 from tnrd.inference.restore import Progress, check_strength, restore
 from tnrd.model import TNRD
 from tnrd.photon_noise import PhotonNoise, estimate_photon_noise
-from tnrd.pixels import as_pixels, to_unit
+from tnrd.pixels import as_pixels, binned, to_unit
 from tnrd.weights import find_weights
 
 # Up to here the models were trained. Stronger noise is first made weaker by adding up pixels, two by two.
@@ -116,14 +116,6 @@ def restore_photon_noise(
     level = given_noise(min(sigma, 100 / 255), stabilised)
     restored = restore(stabilised, model, level, strength=strength, tile=tile, progress=progress)
     return unstabilise(low + (high - low) * restored.astype(np.float64), *noise).astype(np.float32)
-
-
-def binned(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Means of 2 x 2 pixels; an odd last row or column is mirrored."""
-    odd = [(0, length % 2) for length in pixels.shape[:2]] + [(0, 0)] * (pixels.ndim - 2)
-    even = np.pad(pixels, odd, mode="edge")
-    height, width = even.shape[0] // 2, even.shape[1] // 2
-    return np.asarray(even.reshape(height, 2, width, 2, *even.shape[2:]).mean(axis=(1, 3)), dtype=np.float32)
 
 
 def enlarged(pixels: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:

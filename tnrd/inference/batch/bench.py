@@ -26,13 +26,12 @@ from tnrd.image_io import (
     output_format,
     read_image,
 )
+from tnrd.inference.assumption import Assumption, Noise, described, restore_assumed
 from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import History, Manifest, Record
 from tnrd.inference.batch.plan import Job
 from tnrd.inference.batch.publish import publish, sha256_of
-from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import device_of
-from tnrd.inference.restore import restore
 from tnrd.kernels.dispatch import resolve_engine
 from tnrd.model import TNRD
 
@@ -52,7 +51,7 @@ class Settings:
     Attributes:
         model: The loaded model.
         weights: The SHA-256 of its weights.
-        sigma: The noise level on the [0, 1] scale; None to estimate it for each picture.
+        assumption: What is known of the noise.
         strength: Where the diffusion stops.
         tile: The side of the tiles; results with other tiles differ by float rounding only.
         max_pixels: Larger pictures are refused.
@@ -60,7 +59,7 @@ class Settings:
 
     model: TNRD
     weights: str
-    sigma: float | None = None
+    assumption: Assumption = field(default_factory=Assumption)
     strength: float = 1.0
     tile: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
@@ -68,8 +67,7 @@ class Settings:
     @property
     def receipt(self) -> Record:
         """What has to be the same for an existing output to count as the result of this run."""
-        given = None if self.sigma is None else round(255 * self.sigma, 4)
-        return {"weights": self.weights, "strength": self.strength, "given_sigma": given}
+        return {"weights": self.weights, "strength": self.strength, **self.assumption.receipt}
 
     @property
     def engine(self) -> Record:
@@ -89,7 +87,7 @@ class Prepared:
 
     job: Job
     picture: Picture
-    noise: NoiseLevel
+    noise: Noise
     record: Record
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -137,7 +135,7 @@ class Bench:
 
         settings, pixels = self.settings, prepared.picture.pixels
         with _timed(prepared.seconds, "denoise"):
-            return restore(
+            return restore_assumed(
                 pixels,
                 settings.model,
                 prepared.noise,
@@ -233,22 +231,21 @@ class Bench:
         pixels, format = picture.pixels, output_format(job.output)
         check_storable(picture, format)
         with _timed(seconds, "estimate"):
-            sigma = self.settings.sigma
-            noise = estimate_noise(pixels) if sigma is None else given_noise(sigma, pixels)
-        described = {
+            noise = self.settings.assumption.of(pixels)
+        facts = {
             "width": pixels.shape[1],
             "height": pixels.shape[0],
             "channels": 1 if pixels.ndim == 2 else 3,
             "alpha": picture.alpha is not None,
             "depth": pixels.dtype.name,
             "format": format,
-            "sigma": [round(255 * float(level), 4) for level in noise.levels],
-            "sigma_source": "estimated" if sigma is None else "given",
+            **described(noise),
+            "noise_source": "given" if self.settings.assumption.is_given else "estimated",
             "version": __version__,
         }
         remarks = list(_remarks(picture, format))
-        described |= self.settings.receipt | ({"remarks": remarks} if remarks else {})
-        return Prepared(job, picture, noise, record | described, seconds)
+        facts |= self.settings.receipt | ({"remarks": remarks} if remarks else {})
+        return Prepared(job, picture, noise, record | facts, seconds)
 
     def _own_records(self, job: Job) -> Iterator[Record]:
         return (found for path, found in self.history.records(job.output_name) if path == self.manifest.path)

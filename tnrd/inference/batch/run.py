@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tnrd.image_io import DEFAULT_MAX_PIXELS
+from tnrd.inference.assumption import Assumption
 from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import History, Manifest, Record, manifest_path, manifests_in
 from tnrd.inference.batch.occupancy import Occupancy
@@ -93,6 +94,9 @@ def denoise_files(
     overwrite: bool = False,
     manifest: StrPath | None = None,
     sigma: float | None = None,
+    noise: str = "gaussian",
+    gain: float | None = None,
+    read_noise: float | None = None,
     model: str | Path = "default",
     strength: float = 1.0,
     device: str = "auto",
@@ -123,6 +127,9 @@ def denoise_files(
         overwrite: Replace existing outputs (with ``skip_existing``: those that are not finished ones).
         manifest: Its path; None for ``tnrd-manifest.jsonl``, or ``tnrd-manifest-2-of-8.jsonl``, in ``output``.
         sigma: Standard deviation of the noise on the [0, 1] scale; None to estimate it for each picture.
+        noise: "gaussian" or "poisson-gaussian" (:func:`tnrd.denoise_photon_noise`).
+        gain: Of photon noise, on the [0, 1] scale; None to estimate it, together with the read noise.
+        read_noise: Of photon noise, on the [0, 1] scale.
         model: "fast", "default" or "best", another name of shipped weights, or the path of a .safetensors file.
         strength: Where to stop the diffusion, in [0, 1].
         device: "auto", "cpu", "cuda" or "mps".
@@ -164,7 +171,8 @@ def denoise_files(
     )
     if not (skip_existing or overwrite):
         refuse_existing(plan)
-    settings = make_settings(sigma, model, strength, device, engine, tile, max_pixels)
+    assumption = Assumption(noise, sigma, gain, read_noise)
+    settings = make_settings(assumption, model, strength, device, engine, tile, max_pixels)
     path = manifest_path(plan.output, shard) if manifest is None else os.fspath(manifest)
     return run(
         plan, settings, path, skip_existing=skip_existing, overwrite=overwrite, report=report, is_to_stop=is_to_stop
@@ -224,7 +232,7 @@ def refuse_existing(plan: Plan) -> None:
 
 
 def make_settings(
-    sigma: float | None,
+    assumption: Assumption,
     model: str | Path,
     strength: float,
     device: str,
@@ -234,16 +242,13 @@ def make_settings(
 ) -> Settings:
     """What all files have in common, checked; arguments and errors as those of :func:`denoise_files`."""
     from tnrd.inference.batch.bench import Settings
-    from tnrd.inference.levels import MAX_SIGMA
     from tnrd.inference.loading import load
     from tnrd.inference.restore import check_strength, side_of_tiles
     from tnrd.weights import find_weights
 
-    if sigma is not None and not 0 <= sigma <= MAX_SIGMA * (1 + 1e-6):
-        raise ValueError(f"sigma must lie in [0, 100/255] (intensities in [0, 1], whatever the depth), got {sigma}.")
     if max_pixels < 1:
         raise ValueError(f"max_pixels must be at least 1, got {max_pixels}.")
     check_strength(strength)
     file = find_weights(model)
     network = load(file, device, engine)
-    return Settings(network, file.sha256, sigma, strength, side_of_tiles(network, tile), max_pixels)
+    return Settings(network, file.sha256, assumption, strength, side_of_tiles(network, tile), max_pixels)

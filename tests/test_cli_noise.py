@@ -1,0 +1,96 @@
+"""What the command knows of noise that is not white and Gaussian."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+from skimage import data
+
+import tnrd
+from tnrd.cli import main
+from tnrd.degradations import add_poisson_gaussian
+
+CLEAN = data.camera()[100:260, 120:280] / 255
+
+
+def save(folder: Path, noisy: np.ndarray, name: str = "noisy.png") -> Path:
+    path = folder / name
+    Image.fromarray(np.rint(np.clip(noisy, 0, 1) * 65535).astype(np.uint16)).save(path)
+    return path
+
+
+@pytest.fixture
+def photons(tmp_path: Path) -> Path:
+    return save(tmp_path, add_poisson_gaussian(CLEAN, 1 / 60, 1 / 60, seed=0))
+
+
+def test_photon_noise_is_what_the_library_gives(photons: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = photons.with_name("out.png")
+    options = ["--noise", "poisson-gaussian", "--gain", "4.25", "--read-noise", "4.25", "--model", "fast", "--json"]
+    assert main([str(photons), str(out), *options]) == 0
+    receipt = json.loads(capfd.readouterr().out)
+    assert receipt["noise"] == "poisson-gaussian"
+    assert receipt["sigma"] == {"gain": 4.25, "read_noise": 4.25, "unit": "8-bit", "source": "given"}
+    expected = tnrd.denoise_photon_noise(np.asarray(Image.open(photons)), 4.25 / 255, 4.25 / 255, model="fast")
+    assert np.array_equal(np.asarray(Image.open(out)), np.rint(np.clip(expected * np.float32(65535), 0, 65535)))
+
+
+def test_photon_noise_is_measured_and_said(photons: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main([str(photons), str(photons.with_name("out.png")), "--noise", "poisson-gaussian", "--model", "fast"]) == 0
+    )
+    assert "The estimated photon noise: gain = 4" in capfd.readouterr().err
+
+
+def test_correlated_noise_is_said_with_what_can_help(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    noise = gaussian_filter(np.random.default_rng(0).standard_normal(CLEAN.shape), 0.7)
+    path = save(tmp_path, CLEAN + 12 / 255 * noise / noise.std())
+    assert main([str(path), str(tmp_path / "out.png"), "--model", "fast"]) == 0
+    told = capfd.readouterr().err
+    assert "correlated from pixel to pixel" in told
+    assert "--sigma 1" in told
+    assert "half its size" in told
+
+
+def test_white_noise_is_not_called_correlated(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path, CLEAN + 12 / 255 * np.random.default_rng(0).standard_normal(CLEAN.shape))
+    assert main([str(path), str(tmp_path / "out.png"), "--model", "fast"]) == 0
+    assert "correlated" not in capfd.readouterr().err
+
+
+def test_many_files_with_photon_noise(photons: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [str(photons), str(out), "--noise", "poisson-gaussian", "--model", "fast", "--quiet"]
+    out.mkdir()
+    assert main(command) == 0
+    line = json.loads((out / "tnrd-manifest.jsonl").read_text())
+    assert line["noise"] == "poisson-gaussian"
+    assert line["gain"] == pytest.approx(255 / 60, rel=0.2)
+    assert line["noise_source"] == "estimated"
+    expected = tnrd.denoise_photon_noise(np.asarray(Image.open(photons)), model="fast")
+    found = np.asarray(Image.open(out / "noisy.png"))
+    assert np.array_equal(found, np.rint(np.clip(expected * np.float32(65535), 0, 65535)))
+    assert main([*command, "--skip-existing"]) == 0
+    assert main([str(photons), str(out), "--model", "fast", "--quiet", "--skip-existing"]) == 6  # other settings
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--gain", "2"], "need --noise poisson-gaussian"),
+        (["--noise", "poisson-gaussian", "--sigma", "5"], "--sigma is for Gaussian noise"),
+        (["--noise", "poisson-gaussian", "--read-noise", "5"], "says nothing without --gain"),
+        (["--noise", "poisson-gaussian", "--gain", "0"], "gain must lie in"),
+        (["--noise", "poisson-gaussian", "--gain", "-1"], "gain must lie in"),
+    ],
+)
+def test_options_that_do_not_fit(
+    photons: Path, capfd: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    assert main([str(photons), str(photons.with_name("out.png")), *options]) == 2
+    assert sentence in capfd.readouterr().err

@@ -1,0 +1,60 @@
+"""Is the noise of a picture white? Its level at half the size tells.
+
+The mean of 2 x 2 pixels halves white noise. Noise that is correlated from pixel to pixel, as it is after demosaicing,
+sharpening by a camera, scaling or JPEG, loses less: its fine part, which the estimator sees at full size, is weak, and
+what it leaves at half the size is twice to ten times what white noise of that level would.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tnrd.noise import estimate_sigma
+from tnrd.pixels import as_pixels, binned, to_unit
+
+# White noise of levels 5 to 30 (8-bit scale) on photographs gives a growth of 0.95 to 1.05, noise blurred by half a
+# pixel 1.3 to 1.7, and stronger correlation more.
+_GROWTH = 1.25
+_VISIBLE = 1.5 / 255  # weaker noise is not worth a word
+
+
+class NoiseAcrossScales(NamedTuple):
+    """The noise at full and at half the size.
+
+    Attributes:
+        fine: Its level as estimated from the picture, [0, 1] scale.
+        coarse: The level that white noise would have to have at full size, to leave what there is at half the size.
+    """
+
+    fine: float
+    coarse: float
+
+    @property
+    def is_correlated(self) -> bool:
+        """Whether the noise is visibly stronger than white noise of the estimated level."""
+        return self.coarse > _VISIBLE and self.coarse > _GROWTH * self.fine
+
+
+def noise_across_scales(image: ArrayLike, *, channel_axis: int | None = None) -> NoiseAcrossScales:
+    """Estimate the noise at full and at half the size.
+
+    Args:
+        image: (M, N), or three channels with ``channel_axis``; integers are scaled to [0, 1].
+        channel_axis: The axis of the channels, None for grey.
+
+    Returns:
+        Both levels, root mean squares over the channels.
+
+    Raises:
+        ValueError: The image is no picture, see :func:`tnrd.estimate_sigma`.
+    """
+    pixels = to_unit(as_pixels(image, channel_axis))
+    axis = None if pixels.ndim == 2 else -1
+    fine, coarse = (
+        float(np.mean(estimate_sigma(part, channel_axis=axis, average_sigmas=True)))
+        for part in (pixels, binned(pixels))
+    )
+    return NoiseAcrossScales(fine, 2 * coarse)
