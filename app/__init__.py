@@ -2,7 +2,7 @@
 
 | file | what |
 |---|---|
-| page.py | the layout, and which callback an event calls |
+| page.py, wiring.py, tabs.py | what is where, and which callback an event calls |
 | session.py | what one visitor has at hand: the picture, the noise, the results |
 | pictures.py | uploads checked by content; exact PNGs for the browser; the true result for download |
 | methods.py | the denoisers on offer, and how long they take |

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from tnrd import __version__
 from tnrd.inference.levels import estimate_noise, given_noise
@@ -17,14 +16,15 @@ from tnrd.weights import find_weights
 
 from .limits import MAX_BATCH_FILES, MAX_BATCH_PIXELS
 from .methods import network
-from .pictures import PageError, file_stem, read_upload, write_result
-from .session import Session
+from .pictures import PageError, read_upload, write_result
+from .session import Session, single_level
+from .uploads import Sent
 
 Report = Callable[[float, str], None]
 
 
 def denoise_files(
-    session: Session, files: Sequence[tuple[str, str]], key: str, sigma: float | None, report: Report
+    session: Session, files: Sequence[Sent], key: str, sigma: float | None, report: Report, ticket: int
 ) -> tuple[str, list[list[str]]]:
     """Denoise files one after the other; a bad one is reported and does not stop the others.
 
@@ -34,6 +34,7 @@ def denoise_files(
         key: Name of the weights.
         sigma: Noise level on the 8-bit scale, None to estimate it for each file.
         report: Told the share that is done and the name of the file.
+        ticket: Of :meth:`Session.take_ticket`; with another one than the latest, the rest is left out.
 
     Returns:
         The zip, which holds the results and report.json; and rows (file, noise level, outcome) for a table.
@@ -46,23 +47,21 @@ def denoise_files(
     if len(files) > MAX_BATCH_FILES:
         raise PageError(f"This page takes {MAX_BATCH_FILES} files at a time; `tnrd-denoise` takes whole folders.")
     entries: list[dict[str, Any]] = []
-    pixels = 0
-    archive = Path(session.place()) / "denoised.zip"
+    room = MAX_BATCH_PIXELS
+    folder = tempfile.mkdtemp(dir=session.place())
+    archive = Path(folder) / "denoised.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped:
         for done, (path, name) in enumerate(files):
-            if session.cancelled:
+            if session.tickets["batch"] != ticket:
                 entries += [{"input": other, "error": "cancelled"} for _, other in files[done:]]
                 break
             report(done / len(files), name)
             try:
-                result, entry = _denoise_file(session, path, name, key, sigma)
-            except (PageError, ValueError) as error:
-                entries.append({"input": name, "error": str(error)})
+                result, entry = _denoise_file(folder, path, name, key, sigma, room)
+            except (PageError, ValueError, MemoryError, RuntimeError, OSError) as error:
+                entries.append({"input": name, "error": " ".join(str(error).split()) or type(error).__name__})
                 continue
-            pixels += entry["width"] * entry["height"]
-            if pixels > MAX_BATCH_PIXELS:
-                entries.append({"input": name, "error": "left out: more pixels than this page takes in one batch"})
-                continue
+            room -= entry["width"] * entry["height"]
             entry["output"] = _free_name(Path(result).name, {entry.get("output", "") for entry in entries})
             zipped.write(result, entry["output"])
             Path(result).unlink()
@@ -74,15 +73,23 @@ def denoise_files(
     return str(archive), rows
 
 
-def _denoise_file(session: Session, path: str, name: str, key: str, sigma: float | None) -> tuple[str, dict[str, Any]]:
+def _denoise_file(
+    folder: str, path: str, name: str, key: str, sigma: float | None, room: int
+) -> tuple[str, dict[str, Any]]:
     picture = read_upload(path, name)
+    height, width = picture.pixels.shape[:2]
+    if height * width > room:
+        raise PageError("left out: more pixels than this page takes in one batch")
     noise = estimate_noise(picture.pixels) if sigma is None else given_noise(sigma / 255, picture.pixels)
     restored = restore(picture.pixels, network(key), noise)
-    height, width = picture.pixels.shape[:2]
-    level = 255 * float(np.sqrt(np.mean(np.square(noise.levels))))
     source = "estimated" if sigma is None else "given"
-    entry = {"input": name, "width": width, "height": height, "sigma": round(level, 3), "sigma_source": source}
-    return write_result(picture, restored, session.place(), f"{file_stem(name)}-{key}"), entry
+    facts = {"sigma": round(255 * single_level(noise), 3), "sigma_source": source}
+    return write_result(picture, restored, folder, name, key), {
+        "input": name,
+        "width": width,
+        "height": height,
+        **facts,
+    }
 
 
 def _free_name(name: str, taken: set[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,8 @@ from tnrd.risk import estimated_psnr, monte_carlo_sure
 from .limits import MAX_SECONDS
 from .methods import STOPWATCH, Method, duration, methods, run
 from .noise_choice import NOISES
-from .pictures import PageError, file_stem, read_upload, write_result
-from .session import Result, Session, single_level, unit_pixels
+from .pictures import PageError, file_stem, read_upload, unit_pixels, write_result
+from .session import Result, Session, single_level
 
 Unit = NDArray[np.float32]
 Report = Callable[[float, str], None]
@@ -54,11 +55,12 @@ def spoil(session: Session, noise: str, level: float) -> None:
 
 
 def denoise_all(
-    session: Session, keys: Sequence[str], sigma: float | None, strength: float, report: Report
+    session: Session, keys: Sequence[str], sigma: float | None, strength: float, report: Report, ticket: int
 ) -> Iterator[str]:
     """Run the methods, quick ones first, and yield the key of each as it is done.
 
-    A method that fails leaves a sentence in its row and does not stop the others.
+    A method that fails leaves a sentence in its row and does not stop the others. Work for a former picture, or with
+    another ticket than the latest, stops.
 
     Args:
         session: Gets the results.
@@ -66,81 +68,102 @@ def denoise_all(
         sigma: Noise level on the 8-bit scale, None to estimate it.
         strength: Of the learned models.
         report: Told the share that is done and what is going on.
+        ticket: Of :meth:`Session.take_ticket`.
 
     Raises:
-        PageError: There is no picture, no method, or no noise level.
+        PageError: There is no picture, no method, no noise level, or they would take too long together.
     """
     chosen = [method for key, method in methods().items() if key in keys]
     if not chosen:
         raise PageError("Choose at least one method.")
-    with session.lock:
-        noisy = session.required()
-        session.forget_results()
-        version = session.version
+    if session.tickets["run"] != ticket:
+        return
     report(0.0, "Noise level")
-    session.noise = noise = session.level(sigma)
-    costs = [STOPWATCH.estimate(method, noisy.shape) for method in chosen]
+    noise = session.level(sigma)
+    with session.lock:
+        job = Job(session.required(), session.clean, noise, strength)
+        session.forget_results()
+        session.noise, version = noise, session.version
+    costs = [cost(method, job.noisy.shape, job.clean is None) for method in chosen]
+    if sum(costs) > MAX_SECONDS:
+        raise PageError(f"That would take {duration(sum(costs))} here, too long for this page; choose fewer methods.")
     done = 0.0
-    for cost, method in sorted(zip(costs, chosen, strict=True), key=lambda pair: (not pair[1].learned, pair[0])):
+    for expected, method in sorted(zip(costs, chosen, strict=True), key=lambda pair: (not pair[1].learned, pair[0])):
 
-        def progress(part: int, parts: int, method: Method = method, cost: float = cost, before: float = done) -> None:
-            if session.cancelled or session.version != version:
+        def progress(
+            part: int, parts: int, method: Method = method, expected: float = expected, before: float = done
+        ) -> None:
+            if session.tickets["run"] != ticket or session.version != version:
                 raise CancelledError
-            report((before + cost * part / max(parts, 1)) / max(sum(costs), 1e-9), method.label)
+            report((before + expected * part / max(parts, 1)) / max(sum(costs), 1e-9), method.label)
 
         try:
             progress(0, 1)
-            result = attempt(session, method, noise, strength, progress)
+            result, restored = attempt(method, job, progress)
+            done += expected
+            with session.lock:
+                progress(0, 1)
+                if restored is not None:
+                    session.store(method.key, restored)
+                    result.png = session.show(restored, file_stem(method.key))
+                session.results = {**session.results, method.key: result}
         except CancelledError:
             return
-        done += cost
-        with session.lock:
-            if session.version != version:
-                return
-            session.results[method.key] = result
         yield method.key
 
 
-def attempt(
-    session: Session, method: Method, noise: NoiseLevel, strength: float, progress: Callable[[int, int], None]
-) -> Result:
-    """One method on the visitor's picture; a failure is a result with a sentence."""
-    noisy = session.required()
-    result = Result(method.label, sigma=single_level(noise))
-    if STOPWATCH.estimate(method, noisy.shape) > MAX_SECONDS:
-        result.error = f"would take {duration(STOPWATCH.estimate(method, noisy.shape))} here: too long for this page"
-        return result
+class Job(NamedTuple):
+    """What the methods of one run are given."""
+
+    noisy: Unit
+    clean: Unit | None
+    noise: NoiseLevel
+    strength: float
+
+
+def cost(method: Method, shape: tuple[int, ...], is_judged_by_a_second_run: bool) -> float:
+    """Seconds that a method will take, about."""
+    return STOPWATCH.estimate(method, shape) * (2 if method.quick and is_judged_by_a_second_run else 1)
+
+
+def attempt(method: Method, job: Job, progress: Callable[[int, int], None]) -> tuple[Result, Unit | None]:
+    """One method; a failure is a result with a sentence, and without pixels."""
+    result = Result(method.label, sigma=single_level(job.noise))
     begin = time.perf_counter()
     try:
-        restored = run(method, noisy, noise, strength, progress)
+        restored = run(method, job.noisy, job.noise, job.strength, progress)
+        result.seconds = time.perf_counter() - begin
+        judge(method, job, restored, result, progress)
     except CancelledError:
         raise
-    except (ValueError, MemoryError, ArithmeticError, RuntimeError) as error:
+    except (ValueError, MemoryError, ArithmeticError, RuntimeError, OSError) as error:
         result.error = " ".join(str(error).split())[:200] or type(error).__name__
-        return result
-    result.seconds = time.perf_counter() - begin
-    STOPWATCH.learn(method, noisy.shape, result.seconds)
-    session.store(method.key, restored)
-    result.png = session.show(restored, file_stem(method.key))
-    judge(session, method, noise, strength, restored, result)
-    return result
+        return result, None
+    if job.strength == 1 and job.noise.levels.any():
+        STOPWATCH.learn(method, job.noisy.shape, result.seconds)
+    return result, restored
 
 
-def judge(session: Session, method: Method, noise: NoiseLevel, strength: float, restored: Unit, result: Result) -> None:
+def judge(method: Method, job: Job, restored: Unit, result: Result, progress: Callable[[int, int], None]) -> None:
     """PSNR and SSIM where the clean picture is known, else Stein's estimate for methods quick enough to run twice."""
-    noisy, clean = session.required(), session.clean
-    if clean is not None:
+    if job.clean is not None:
         rounded = round_to_8bit(restored)
-        result.psnr = psnr(clean, rounded)
-        if min(clean.shape[:2]) >= SSIM_SIDE:
-            result.ssim = ssim(clean, rounded)
+        result.psnr = psnr(job.clean, rounded)
+        if min(job.clean.shape[:2]) >= SSIM_SIDE:
+            result.ssim = ssim(job.clean, rounded)
     elif method.quick and result.sigma > 0:
 
         def again(image: NDArray[np.floating]) -> Unit:
-            return run(method, np.asarray(image, np.float32), noise, strength, lambda *_: None)
+            return run(method, np.asarray(image, np.float32), job.noise, job.strength, progress)
 
-        error = monte_carlo_sure(again, noisy, result.sigma, result=restored)
-        result.estimated_psnr = estimated_psnr(error)
+        result.estimated_psnr = estimated_psnr(monte_carlo_sure(again, job.noisy, result.sigma, result=restored))
+
+
+def choices(session: Session) -> list[tuple[str, str]]:
+    """What can be looked at, as (label, key)."""
+    names = {"input": "Noisy input", "clean": "Clean original"}
+    found = [(names[key], key) for key in session.shown]
+    return found + [(result.label, key) for key, result in session.results.items() if result.png]
 
 
 def level_note(session: Session, given: float | None) -> str:
@@ -153,13 +176,6 @@ def level_note(session: Session, given: float | None) -> str:
     return f"Estimated: **sigma = {levels}**" + (" (red, green, blue)." if len(session.noise.levels) == 3 else ".")
 
 
-def choices(session: Session) -> list[tuple[str, str]]:
-    """What can be looked at, as (label, key)."""
-    names = {"input": "Noisy input", "clean": "Clean original"}
-    found = [(names[key], key) for key in session.shown]
-    return found + [(result.label, key) for key, result in session.results.items() if result.png]
-
-
 def image_of(session: Session, key: str | None) -> str | None:
     """The PNG behind a key, None where there is none any more."""
     if key in session.results:
@@ -169,9 +185,13 @@ def image_of(session: Session, key: str | None) -> str | None:
 
 def download_of(session: Session, key: str | None) -> str | None:
     """The true result of a method as a file; None for what is no result."""
-    if key not in session.results or session.results[key].error or session.picture is None:
-        return None
-    return write_result(session.picture, session.load(key), session.place(), f"{file_stem(session.name)}-{key}")
+    with session.lock:
+        result = session.results.get(key or "")
+        if key is None or result is None or result.error or session.picture is None:
+            return None
+        if not result.download:
+            result.download = write_result(session.picture, session.load(key), session.place(), session.name, key)
+        return result.download
 
 
 def classic_choices(session: Session | None) -> list[tuple[str, str]]:
@@ -190,7 +210,8 @@ def estimate_note(session: Session, keys: Sequence[str]) -> str:
     if session.noisy is None:
         return ""
     shape = session.noisy.shape
-    times = {key: STOPWATCH.estimate(methods()[key], shape) for key in keys if key in methods()}
+    twice = session.clean is None
+    times = {key: cost(methods()[key], shape, twice) for key in keys if key in methods()}
     slow = [f"{methods()[key].label} {duration(seconds)}" for key, seconds in times.items() if seconds >= 1]
     total = sum(times.values())
     note = f"Will take {duration(total)} for {shape[1]} x {shape[0]} pixels"

@@ -10,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from tnrd import colour
+from tnrd.inference.levels import NoiseLevel
 from tnrd.metrics import psnr, round_to_8bit
 from tnrd.model import TNRD
 
 from .figures import save_figure
 from .limits import MAX_VIEW_SIDE
 from .methods import network
-from .pictures import centre
+from .pictures import PageError, centre
 from .session import Session, luminance
 
 Unit = NDArray[np.float32]
@@ -32,29 +33,29 @@ def compute(session: Session, key: str, sigma: float | None) -> tuple[int, str, 
     Raises:
         PageError: There is no picture, or no noise level.
     """
-    noisy, model = session.required(), network(key)
-    noise = session.noise or session.level(sigma)
-    session.noise = noise
-    rows, columns = centre(noisy, MAX_VIEW_SIDE)
-    part = noisy[rows, columns]
-    states = trajectory(model, part, session, (rows, columns))
-    session.states = []
-    for t, u in enumerate(states):
-        np.save(Path(session.place()) / f"state-{t}.npy", u)
-        session.states.append(f"state-{t}.npy")
-    clean = None if session.clean is None else session.clean[rows, columns]
-    energies = _energies(model, states, part, noise) if part.ndim == 2 else None
-    return len(states) - 1, _curves(session, states, clean, energies), _sentence(noisy, part, energies, key)
+    noise = session.level(sigma)
+    with session.lock:
+        noisy, clean, version = session.required(), session.clean, session.version
+    model, area = network(key), centre(noisy, MAX_VIEW_SIDE)
+    part, part_noise = np.array(noisy[area]), noise.at(area)
+    states = trajectory(model, part, part_noise)
+    energies = _energies(model, states, part, part_noise) if part.ndim == 2 else None
+    with session.lock:
+        if session.version != version:
+            raise PageError("The picture has changed meanwhile; please run it again.")
+        names = [f"state-{t}.npy" for t in range(len(states))]
+        for name, u in zip(names, states, strict=True):
+            np.save(Path(session.place()) / name, u)
+        session.states = names
+        curves = _curves(session, states, None if clean is None else clean[area], energies)
+    return len(states) - 1, curves, _sentence(noisy, part, energies, key)
 
 
-def trajectory(model: TNRD, part: Unit, session: Session, area: tuple[slice, slice]) -> list[Unit]:
+def trajectory(model: TNRD, part: Unit, noise: NoiseLevel) -> list[Unit]:
     """u_0 ... u_T of a part of the picture, each (M, N) or (M, N, 3)."""
-    if session.noise is None:
-        raise RuntimeError("The noise level comes first.")
-    noise = session.noise.at(area)
     with torch.inference_mode():
         if part.ndim == 2:
-            x = torch.from_numpy(np.ascontiguousarray(part))[None, None]
+            x = torch.from_numpy(part)[None, None]
             return [u[0, 0].numpy() for u in model.trajectory(x, luminance(part, noise)[1])]
         planes = colour.to_planes(torch.from_numpy(np.ascontiguousarray(np.moveaxis(part, 2, 0))))
         levels = torch.from_numpy(np.broadcast_to(noise.levels, 3).copy())
@@ -88,11 +89,11 @@ def _state(session: Session, t: int) -> Unit:
     return state
 
 
-def _energies(model: TNRD, states: list[Unit], part: Unit, noise: object) -> list[float] | None:
+def _energies(model: TNRD, states: list[Unit], part: Unit, noise: NoiseLevel) -> list[float] | None:
     if model.config.companions or len(model.stages) > 1 or any(side % model.config.grid for side in part.shape):
         return None
     f = torch.from_numpy(np.ascontiguousarray(part))[None, None]
-    level = luminance(part, noise)[1]  # type: ignore[arg-type]
+    level = luminance(part, noise)[1]
     return [float(model.energy(torch.from_numpy(u)[None, None], f, level)) for u in states]
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import gradio as gr
 import numpy as np
 
 from tnrd.inference.levels import estimate_noise, given_noise
-from tnrd.pixels import to_unit
 from tnrd.weights import find_weights
 
-from .limits import MAX_SECONDS
-from .methods import STOPWATCH, duration, methods, run
-from .pictures import PageError, file_stem, read_upload, write_result
+from .events import HEAVY, told
+from .limits import MAX_SECONDS, SESSION_SECONDS
+from .methods import DEFAULT, STOPWATCH, duration, methods, run
+from .pictures import PageError, plain_pixels, read_upload, unit_pixels, write_result
 from .session import Session
+from .uploads import Sent, as_sent
 
 
 def denoise(
-    session: Session, files: list[tuple[str, str]], sigma: float | None, method: str, strength: float
+    session: Session, files: list[Sent], sigma: float | None, method: str, strength: float
 ) -> tuple[Session, str, dict[str, Any]]:
     """Denoise one picture.
 
@@ -44,13 +46,14 @@ def denoise(
     path, name = files[0]
     picture = read_upload(path, name)
     chosen = methods()[method]
-    if STOPWATCH.estimate(chosen, picture.pixels.shape) > MAX_SECONDS:
-        cost = duration(STOPWATCH.estimate(chosen, picture.pixels.shape))
-        raise PageError(f"{chosen.label} would take {cost} for a picture of this size, too long for this page.")
+    unit, pixels = unit_pixels(picture), plain_pixels(picture)
+    expected = STOPWATCH.estimate(chosen, unit.shape)
+    if expected > MAX_SECONDS:
+        raise PageError(f"{chosen.label} would take {duration(expected)} for a picture of this size, too long here.")
     begin = time.perf_counter()
     try:
-        noise = estimate_noise(picture.pixels) if sigma is None else given_noise(sigma / 255, picture.pixels)
-        restored = run(chosen, to_unit(picture.pixels), noise, strength, lambda *_: None)
+        noise = estimate_noise(pixels) if sigma is None else given_noise(sigma / 255, pixels)
+        restored = run(chosen, unit, noise, strength, lambda *_: None)
     except ValueError as error:
         raise PageError(str(error)) from error
     receipt = {
@@ -64,7 +67,7 @@ def denoise(
         receipt["weights_sha256"] = find_weights(method).sha256
     height, width = picture.pixels.shape[:2]
     receipt |= {"width": width, "height": height, "depth": np.dtype(picture.pixels.dtype).name}
-    return session, write_result(picture, restored, session.place(), f"{file_stem(name)}-{method}"), receipt
+    return session, write_result(picture, restored, session.place(), name, method), receipt
 
 
 def list_methods() -> dict[str, dict[str, Any]]:
@@ -78,3 +81,32 @@ def list_methods() -> dict[str, dict[str, Any]]:
         }
         for key, method in methods().items()
     }
+
+
+def declare_endpoints() -> None:
+    """Make them callable within the page being built; hidden components say what goes in and out."""
+    with gr.Column(visible=False):
+        picture, result = as_sent(gr.File(label="picture")), gr.File(label="result")
+        sigma = gr.Number(value=None, label="sigma")
+        method = gr.Textbox(DEFAULT, label="method")
+        strength = gr.Number(1.0, label="strength")
+        receipt, table = gr.JSON(label="receipt"), gr.JSON(label="methods")
+        visitor = gr.State(Session(), time_to_live=SESSION_SECONDS, delete_callback=lambda one: one.close())
+        named = {**HEAVY, "api_visibility": "public"}
+        gr.Button().click(
+            told(denoise),
+            [visitor, picture, sigma, method, strength],
+            [visitor, result, receipt],
+            api_name="denoise",
+            api_description="Denoise one picture; sigma on the 8-bit scale, or null to estimate it.",
+            **named,
+        )
+        gr.Button().click(
+            list_methods,
+            None,
+            table,
+            api_name="methods",
+            api_visibility="public",
+            queue=False,
+            api_description="The denoisers on offer.",
+        )

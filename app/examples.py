@@ -1,16 +1,19 @@
-"""Pictures to begin with, all from scikit-image's own files."""
+"""Pictures to begin with, all from scikit-image's own files.
+
+They lie outside the server's folder: what lies in there is deleted after a while.
+"""
 
 from __future__ import annotations
 
-import secrets
+import atexit
+import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-
-from .session import server_folder
 
 THUMBNAIL = 160
 
@@ -38,11 +41,11 @@ EXAMPLES = (
 
 @cache
 def example_files() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The pictures and their thumbnails as PNG files in the server's folder."""
+    """The pictures and their thumbnails as PNG files; they go when the process ends."""
     from skimage import data
 
-    folder = Path(server_folder()) / f"examples-{secrets.token_hex(6)}"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="tnrd-examples-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     whole, small = [], []
     for example in EXAMPLES:
         image = Image.fromarray(np.asarray(getattr(data, example.name)()))

@@ -103,18 +103,21 @@ def _superscript(power: int) -> str:
 
 
 @torch.no_grad()
-def influence_figure(session: Session, key: str, step: int, i: int, sigma: float) -> str:
-    """psi and rho of a filter as they act at a noise level (8-bit scale), over the response in noise levels."""
+def influence_figure(session: Session, key: str, step: int, i: int, sigma: float | None) -> str:
+    """psi and rho of a filter as they act at the picture's noise level, over the response in noise levels.
+
+    ``sigma`` is that given by hand, 8-bit scale, or None; without a picture it is 25.
+    """
     from matplotlib.figure import Figure
 
     stage = network(key).stage(step)
-    level = torch.tensor(sigma / 255).view(1, 1, 1, 1)
+    level = torch.tensor(_level(session, sigma)).view(1, 1, 1, 1)
     inner, outer = (float(curve(level).flatten()[i]) for curve in (stage.argument_scale, stage.value_scale))
     z = torch.linspace(-9, 9, 401)
     functions = (stage.influence.psi, stage.influence.potential)
     argument = (inner * z).expand(1, len(stage.influence.weights), -1)
     psi, rho = (factor * f(argument)[0, i].numpy() for factor, f in zip((outer, outer / inner), functions, strict=True))
-    figure = Figure(figsize=(6.4, 2.5), dpi=110, layout="constrained")
+    figure = Figure(figsize=(6.4, 2.7), dpi=110, layout="constrained")
     titles = (r"influence $\psi(z)/\sigma$", r"potential $\rho(z)/\sigma^2$")
     for axis, values, title in zip(figure.subplots(1, 2), (psi, rho), titles, strict=True):
         axis.plot(z.numpy(), values, color="#0f766e")
@@ -122,7 +125,15 @@ def influence_figure(session: Session, key: str, step: int, i: int, sigma: float
         axis.axvline(0, color="black", linewidth=0.5)
         axis.set(title=title, xlabel=r"response $z/\sigma$")
         axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"at sigma = {255 * float(level):.1f}", fontsize=9)
     return save_figure(figure, session.place(), "influence")
+
+
+def _level(session: Session, sigma: float | None) -> float:
+    """The noise level of what the model sees of the picture, [0, 1] scale."""
+    if session.noisy is None:
+        return (25.0 if sigma is None else sigma) / 255
+    return luminance(session.required(), session.level(sigma))[1]
 
 
 def kernel_at(session: Session, key: str, x: int, y: int, sigma: float | None) -> tuple[str, str]:
@@ -130,9 +141,7 @@ def kernel_at(session: Session, key: str, x: int, y: int, sigma: float | None) -
 
     Colour pictures: of the luminance.
     """
-    noisy = session.required()
-    session.noise = noise = session.noise or session.level(sigma)
-    plane, level = luminance(noisy, noise)
+    plane, level = luminance(session.required(), session.level(sigma))
     row, column = stored_place(x, y, plane.shape, orientation_of(session.picture) if session.picture else 1)
     kernel = averaging_kernel(network(key), plane, level, row, column)
     weights = kernel.weights
@@ -167,8 +176,8 @@ def stored_place(x: int, y: int, shape: tuple[int, ...], orientation: int) -> tu
 
 def without(session: Session, key: str, step: int, i: int, sigma: float | None) -> tuple[str, str, str]:
     """The middle of the picture denoised without one filter, what that changed, and a sentence."""
-    noisy = session.required()
-    session.noise = noise = session.noise or session.level(sigma)
+    noise = session.level(sigma)
+    noisy, clean = session.required(), session.clean
     area = centre(noisy, MAX_VIEW_SIDE)
     model = network(key)
     if not 0 <= i < model.config.filters:
@@ -177,8 +186,7 @@ def without(session: Session, key: str, step: int, i: int, sigma: float | None) 
     silent = restore(noisy[area], muted(model, [(step, i)]), noise.at(area))
     difference = silent - full
     text = f"Without filter {i + 1}, pixels change by {255 * np.sqrt(np.mean(np.square(difference))):.2f} steps of 255."
-    if session.clean is not None:
-        clean = session.clean[area]
-        loss = psnr(clean, round_to_8bit(silent)) - psnr(clean, round_to_8bit(full))
+    if clean is not None:
+        loss = psnr(clean[area], round_to_8bit(silent)) - psnr(clean[area], round_to_8bit(full))
         text += f" PSNR: {loss:+.2f} dB."
     return session.show(silent, "muted"), session.show(0.5 + MUTED_GAIN * difference, "difference"), text

@@ -11,5 +11,6 @@ MAX_SECONDS = 900.0
 # Views that hold every state of the diffusion, or repeat it without a filter, take at most this side of a picture.
 MAX_VIEW_SIDE = 512
 MAX_JUDGED_SIDE = 1024  # of the part of a residual that is measured
-MAX_WAITING = 60  # visitors in the queue; the next one is told to come back
-SESSION_SECONDS = 3600.0  # a visitor's picture is forgotten after this time without a call
+MAX_WAITING = 200  # calls in the queue; the next one is told to come back
+FILE_SECONDS = 3600  # age at which uploads and what was shown are deleted
+SESSION_SECONDS = 7200.0  # a visitor's picture is forgotten so long after it was last opened or denoised

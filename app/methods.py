@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,8 +30,11 @@ SECONDS = {
     "epll": 14.6, "wnnm": 47.0, "bm3d": 25.0, "heat": 0.02, "tv": 0.26, "nlm": 1.5, "nlm_opencv": 0.23, "wavelet": 0.45,
     "bilateral": 0.02, "median": 0.19, "guided": 0.06, "wiener": 0.05,
 }  # fmt: skip
+DEFAULT = "gray"
 LEAST_SECONDS = 0.02  # of a run that says something about the machine
 QUICK = 1.0  # seconds a megapixel from which a method has to be asked for
+
+_WARMING = threading.Lock()
 
 LABELS = {
     "perona_malik": "Perona-Malik", "perona_malik_1990": "Perona-Malik (1990)", "srcnn": "SRCNN network",
@@ -96,6 +100,8 @@ def run(method: Method, noisy: Unit, noise: NoiseLevel, strength: float, progres
     The learned models take the noise level as ``tnrd-denoise`` does, plane by plane where it was measured so; the
     others take one number, its root mean square over the channels.
     """
+    with _WARMING:  # let it finish, so that the time of a run is its own
+        pass
     if method.learned:
         return restore(noisy, network(method.key), noise, strength=strength, progress=progress)
     axis = None if noisy.ndim == 2 else -1
@@ -126,10 +132,11 @@ STOPWATCH = Stopwatch()
 
 
 def warm_up() -> None:
-    """Run a learned model once, so that no visitor waits for its loops to be compiled."""
+    """Run the learned models once: their loops are compiled, or loaded, and no visitor's time is that of this."""
     grey = np.zeros((64, 64), np.float32)
-    for method in learned():
-        restore(grey, network(method.key), given_noise(0.1, grey))
+    with _WARMING:
+        for method in learned():
+            restore(grey, network(method.key), given_noise(0.1, grey))
 
 
 def duration(seconds: float) -> str:

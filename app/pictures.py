@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 from tnrd.image_io import ImageError, Picture, read_image, write_image
 from tnrd.image_io.directory import exif_orientation
 from tnrd.image_io.pillow import turn_upright
-from tnrd.pixels import from_unit
+from tnrd.pixels import channels_equal, from_unit, to_unit
 
 from .limits import MAX_FILE_BYTES, MAX_PIXELS
 
@@ -49,6 +50,17 @@ def read_upload(path: str, name: str) -> Picture:
         raise PageError(f"{name} did not arrive in one piece; please send it again.") from error
 
 
+def unit_pixels(picture: Picture) -> NDArray[np.float32]:
+    """The pixels of an upload on the [0, 1] scale; a grey picture that is stored as RGB as the grey one that it is."""
+    return to_unit(plain_pixels(picture))
+
+
+def plain_pixels(picture: Picture) -> Pixels:
+    """The pixels in their own depth, one channel where the three are equal."""
+    pixels = picture.pixels
+    return pixels[..., 0] if pixels.ndim == 3 and channels_equal(pixels) else pixels
+
+
 def orientation_of(picture: Picture) -> int:
     """The EXIF orientation, 1 to 8."""
     return exif_orientation(picture.metadata.exif) if picture.metadata.exif else 1
@@ -73,14 +85,15 @@ def write_png(image: Pixels, folder: str, stem: str, orientation: int = 1) -> st
     return str(path)
 
 
-def write_result(picture: Picture, restored: Pixels, folder: str, stem: str) -> str:
+def write_result(picture: Picture, restored: Pixels, folder: str, name: str, method: str) -> str:
     """The true result as a file: depth, alpha, profile and EXIF of the upload, without loss.
 
     Args:
         picture: The upload.
-        restored: Result on the [0, 1] scale, float32.
-        folder: Where to put it.
-        stem: Name without suffix.
+        restored: Result on the [0, 1] scale, float32; one channel for a grey picture that is stored as RGB.
+        folder: Where to put it, in a folder of its own: an earlier file may still be on its way to the visitor.
+        name: What the visitor called the upload.
+        method: What made the result.
 
     Returns:
         The path of a PNG, or of a TIFF for floating-point pixels.
@@ -89,8 +102,10 @@ def write_result(picture: Picture, restored: Pixels, folder: str, stem: str) -> 
         PageError: It cannot be written.
     """
     pixels = from_unit(restored, picture.pixels.dtype)
+    if pixels.ndim < picture.pixels.ndim:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
     suffix = ".tif" if pixels.dtype.kind == "f" else ".png"
-    path = Path(folder) / f"{file_stem(stem)}{suffix}"
+    path = Path(tempfile.mkdtemp(dir=folder)) / f"{file_stem(name)}-{method}{suffix}"
     try:
         write_image(path, dataclasses.replace(picture, pixels=pixels), overwrite=True)
     except ImageError as error:

@@ -10,7 +10,7 @@ from tnrd.whiteness import autocorrelation, judge_residual
 from .figures import save_figure
 from .limits import MAX_JUDGED_SIDE
 from .pictures import centre
-from .session import Session, single_level
+from .session import Session
 
 GAIN = 4.0  # a residual of 0.125 becomes black or white
 LAGS = 8
@@ -23,10 +23,11 @@ def removed(session: Session, key: str | None) -> tuple[str, str, str] | None:
         PNG of the residual, amplified around mid-grey; PNG of its histogram and autocorrelation; the verdict. None
         where there is no such result.
     """
-    if key not in session.results or session.results[key].error or session.noise is None:
-        return None
-    noisy, restored = session.required(), session.load(key)
-    sigma = single_level(session.noise)
+    with session.lock:
+        result = session.results.get(key or "")
+        if key is None or result is None or result.error:
+            return None
+        noisy, restored, sigma = session.required(), session.load(key), result.sigma
     picture = session.show(0.5 + GAIN * (noisy - restored), "removed")
     area = centre(noisy, MAX_JUDGED_SIDE)
     report = judge_residual(noisy[area], restored[area], sigma)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .limits import MAX_FILE_BYTES, MAX_WAITING
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+
+from .limits import MAX_FILE_BYTES, MAX_WAITING, SESSION_SECONDS
 
 if TYPE_CHECKING:
     from gradio.themes import ThemeClass as Theme
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 HERE = Path(__file__).parent
 PORT = 7860
+SWEEP_SECONDS = 600
 
 
 def serve(
@@ -43,7 +50,8 @@ def serve(
     from .page import build
 
     page = build()
-    page.queue(max_size=MAX_WAITING, default_concurrency_limit=8)
+    # Without open routes everything goes through the queue, and so through the one line for heavy work.
+    page.queue(max_size=MAX_WAITING, default_concurrency_limit=8, api_open=False)
     page.launch(
         server_name=host,
         server_port=port,
@@ -58,10 +66,11 @@ def serve(
         theme=_theme(),
         css_paths=[HERE / "style.css"],
         js=(HERE / "keys.js").read_text(encoding="utf-8"),
-        state_session_capacity=200,
+        app_kwargs={"middleware": [Middleware(NoFetching)]},
         enable_monitoring=False,
     )
     threading.Thread(target=warm_up, daemon=True).start()
+    threading.Thread(target=_sweep, args=(folder,), daemon=True).start()
     print(f"tnrd is at {page.local_url} (Ctrl-C ends it)", flush=True)
 
     def close() -> None:
@@ -74,6 +83,31 @@ def serve(
         finally:
             close()
     return close
+
+
+class NoFetching:
+    """Refuses the routes by which Gradio would load an address for a visitor."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is no such route."""
+        path = scope.get("path", "")
+        if "/proxy=" in path or any(f"/file={scheme}" in path.lower() for scheme in ("http:", "https:", "ftp:")):
+            await PlainTextResponse("This page fetches nothing.", 403)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+def _sweep(folder: str) -> None:
+    """Remove what a session left that Gradio dropped without a word, as it does with the oldest of very many."""
+    while True:
+        time.sleep(SWEEP_SECONDS)
+        for visitor in Path(folder).glob("visitor-*"):
+            with contextlib.suppress(OSError):
+                if time.time() - visitor.stat().st_mtime > 2 * SESSION_SECONDS:
+                    shutil.rmtree(visitor, ignore_errors=True)
 
 
 def _theme() -> Theme:

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from tnrd import colour
 from tnrd.image_io import Picture
 from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
-from tnrd.pixels import to_unit
 
-from .limits import MAX_PIXELS
-from .pictures import PageError, orientation_of, write_png
+from .pictures import PageError, orientation_of, plain_pixels, write_png
 
 Unit = NDArray[np.float32]
 
@@ -35,6 +33,7 @@ class Result:
         psnr: Against the clean picture, dB; None where that is not known.
         ssim: Structural similarity, likewise.
         estimated_psnr: Stein's estimate of it, where there is no clean picture and the method is quick.
+        download: The true result as a file, once somebody asked for it.
         error: Why there is no result, a sentence; empty when there is one.
     """
 
@@ -45,6 +44,7 @@ class Result:
     psnr: float | None = None
     ssim: float | None = None
     estimated_psnr: float | None = None
+    download: str = ""
     error: str = ""
 
 
@@ -57,12 +57,12 @@ class Session:
         picture: As uploaded.
         clean: On the [0, 1] scale, where noise was added here; None where the picture is noisy itself.
         noisy: What is denoised, float32 on the [0, 1] scale, not clipped.
-        noise: Its level, as last used.
+        noise: The level that the methods were told.
         shown: PNGs of the noisy and the clean picture.
         results: By method.
         states: Files of the states of the diffusion.
         version: Counts pictures and changes of the noise: work for an earlier one stops.
-        cancelled: The visitor asked to stop.
+        tickets: Of each kind of long work the number of the latest; one of another number is to stop.
         lock: Held while the picture or the results change: a visitor's events run beside each other.
     """
 
@@ -77,7 +77,8 @@ class Session:
         self.results: dict[str, Result] = {}
         self.states: list[str] = []
         self.version = 0
-        self.cancelled = False
+        self.tickets = {"run": 0, "batch": 0}
+        self._estimate: NoiseLevel | None = None
         self.lock = threading.RLock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
@@ -92,11 +93,6 @@ class Session:
 
     def open(self, picture: Picture, name: str) -> None:
         """Begin with another picture."""
-        height, width = picture.pixels.shape[:2]
-        if height * width > MAX_PIXELS:
-            raise PageError(
-                f"{name} has {height * width / 1e6:.0f} megapixels; this page takes {MAX_PIXELS / 1e6:.0f}."
-            )
         left, self.folder = self.folder, ""
         self.close()
         self.picture, self.name, self.left = picture, name, left
@@ -104,7 +100,8 @@ class Session:
     def set_noisy(self, noisy: Unit, clean: Unit | None) -> None:
         """Begin with other noise: what was made of the former is gone."""
         self.forget_results()
-        self.noisy, self.clean = noisy, clean
+        self._estimate = None
+        self.noisy, self.clean = self._on_disk("noisy", noisy), None if clean is None else self._on_disk("clean", clean)
         self.shown = {"input": self.show(noisy, "input")}
         if clean is not None:
             self.shown["clean"] = self.show(clean, "clean")
@@ -112,7 +109,19 @@ class Session:
     def forget_results(self) -> None:
         """Drop the results, and stop work on them."""
         self.version += 1
-        self.results, self.states = {}, []
+        self.results, self.states, self.noise = {}, [], None
+
+    def take_ticket(self, kind: str) -> int:
+        """Begin long work of a kind, or end what is under way: either way, the work before it is to stop."""
+        self.tickets[kind] += 1
+        return self.tickets[kind]
+
+    def _on_disk(self, stem: str, image: Unit) -> Unit:
+        """The same array, read-only, in a file: many visitors with large pictures do not fill the memory."""
+        path = Path(self.place()) / f"{stem}-{self.version}.npy"
+        np.save(path, image)
+        mapped: Unit = np.load(path, mmap_mode="r")
+        return mapped
 
     def show(self, image: NDArray[Any], stem: str) -> str:
         """A PNG of this picture, the right way up."""
@@ -124,15 +133,20 @@ class Session:
         Raises:
             PageError: It cannot be estimated.
         """
-        noisy = self.required()
+        with self.lock:
+            noisy, known, version = self.required(), self._estimate, self.version
+            # The upload itself: whole steps of its depth are no noise, and what is clipped is known by them.
+            source = plain_pixels(self.picture) if self.clean is None and self.picture is not None else noisy
         try:
             if sigma is not None:
                 return given_noise(sigma / 255, noisy)
-            # The upload itself: whole steps of its depth are no noise, and what is clipped is known by them.
-            source = self.picture.pixels if self.clean is None and self.picture is not None else noisy
-            return estimate_noise(source)
+            noise = known or estimate_noise(source)
         except ValueError as error:
             raise PageError(str(error)) from error
+        with self.lock:
+            if self.version == version:
+                self._estimate = noise
+        return noise
 
     def required(self) -> Unit:
         """The noisy picture.
@@ -162,7 +176,7 @@ class Session:
                     shutil.rmtree(folder, ignore_errors=True)
             self.folder, self.left, self.name = "", "", ""
             self.picture, self.clean, self.noisy, self.noise = None, None, None, None
-            self.shown, self.results, self.states = {}, {}, []
+            self.shown, self.results, self.states, self._estimate = {}, {}, [], None
 
 
 def single_level(noise: NoiseLevel) -> float:
@@ -176,15 +190,10 @@ def luminance(image: Unit, noise: NoiseLevel) -> tuple[Unit, float]:
 
     if image.ndim == 2:
         return image, single_level(noise)
-    plane = colour.to_planes(torch.from_numpy(np.moveaxis(image, 2, 0)))[0]
+    plane = colour.to_planes(torch.from_numpy(np.array(np.moveaxis(image, 2, 0))))[0]
     measured = None if noise.planes is None else torch.from_numpy(noise.planes)
     level = colour.plane_levels(torch.from_numpy(np.broadcast_to(noise.levels, 3).copy()), measured)[0]
     return plane.numpy(), float(level)
-
-
-def unit_pixels(picture: Picture) -> Unit:
-    """The pixels of an upload on the [0, 1] scale."""
-    return to_unit(picture.pixels)
 
 
 def server_folder() -> str:

@@ -9,11 +9,10 @@ import gradio as gr
 from . import batch, diffusion, inside, removed
 from .events import AT_ONCE, HEAVY, LIGHT, PROGRESS, told
 from .limits import MAX_BATCH_FILES
-from .methods import learned, network
+from .methods import DEFAULT, learned, network
 from .session import Session
 from .uploads import Sent, as_sent
 
-DEFAULT = "gray"
 ESTIMATE = "Estimate"
 NOTHING_YET = "Press **Denoise** first."
 
@@ -24,6 +23,20 @@ class Refresh(NamedTuple):
     callback: Any
     inputs: list[Any]
     outputs: list[Any]
+
+
+class View(NamedTuple):
+    """What a tab shows of a picture.
+
+    Attributes:
+        component: Where.
+        empty: What it shows of none.
+        is_input: It shows the noisy picture itself.
+    """
+
+    component: Any
+    empty: Any = None
+    is_input: bool = False
 
 
 def given_level(source: str, sigma: float) -> float | None:
@@ -42,7 +55,7 @@ def _model_choice(elem_id: str) -> gr.Dropdown:
     return gr.Dropdown([(m.label, m.key) for m in learned()], value=DEFAULT, label="Model", elem_id=elem_id)
 
 
-def removed_tab(session: gr.State, tab: gr.Tab) -> Refresh:
+def removed_tab(session: gr.State, tab: gr.Tab) -> tuple[Refresh, list[View]]:
     """The residual of a method."""
     method = gr.Dropdown([], label="Method", elem_id="removed-method")
     verdict = gr.Markdown(NOTHING_YET, elem_id="verdict")
@@ -62,10 +75,10 @@ def removed_tab(session: gr.State, tab: gr.Tab) -> Refresh:
     update = Refresh(refresh, [session, method], [method, picture, plots, verdict])
     method.input(*update, **LIGHT)
     tab.select(*update, **LIGHT)
-    return update
+    return update, [View(picture), View(plots), View(verdict, NOTHING_YET)]
 
 
-def diffusion_tab(session: gr.State, sigma: gr.Slider, source: gr.Radio) -> None:
+def diffusion_tab(session: gr.State, sigma: gr.Slider, source: gr.Radio) -> list[View]:
     """The states of the diffusion."""
     with gr.Row(equal_height=True):
         model = _model_choice("diffusion-model")
@@ -89,9 +102,10 @@ def diffusion_tab(session: gr.State, sigma: gr.Slider, source: gr.Radio) -> None
     views = [state, change, line]
     go.click(run, [session, model, source, sigma], [step, curves, about, *views], **HEAVY)
     step.input(frame, [session, step], views, trigger_mode="always_last", **LIGHT)
+    return [View(state), View(change), View(curves), View(line, ""), View(about, "")]
 
 
-def inside_tab(session: gr.State, tab: gr.Tab, sigma: gr.Slider, source: gr.Radio) -> None:
+def inside_tab(session: gr.State, tab: gr.Tab, sigma: gr.Slider, source: gr.Radio) -> list[View]:
     """Filters, influence functions, the kernel at a pixel, a filter muted."""
     with gr.Row():
         model = _model_choice("inside-model")
@@ -116,21 +130,24 @@ def inside_tab(session: gr.State, tab: gr.Tab, sigma: gr.Slider, source: gr.Radi
             kernel = _view("Its effective averaging kernel", "kernel")
             explanation = gr.Markdown("", elem_id="explanation")
 
-    def draw(visitor: Session, key: str, t: int, i: int, level: float) -> tuple[Any, ...]:
+    @told
+    def draw(visitor: Session, key: str, t: int, i: int, source: str, level: float) -> tuple[Any, ...]:
         steps, filters = network(key).config.stages, network(key).config.filters
         t, i = min(int(t), steps), min(i, filters - 1)
         image, sentence = inside.sheet(visitor, key, t - 1)
-        figure = inside.influence_figure(visitor, key, t - 1, i, level)
+        figure = inside.influence_figure(visitor, key, t - 1, i, given_level(source, level))
         return gr.update(maximum=steps, value=t), image, sentence, i, inside.describe(key, t - 1, i), figure
 
     def opened(visitor: Session, *rest: Any) -> tuple[Any, ...]:
         return visitor.shown.get("input"), *draw(visitor, *rest)
 
-    def pick(visitor: Session, key: str, t: int, level: float, event: gr.SelectData) -> tuple[Any, ...]:
+    @told
+    def pick(visitor: Session, key: str, t: int, source: str, level: float, event: gr.SelectData) -> tuple[Any, ...]:
         i = inside.filter_at(key, int(t) - 1, *(int(place) for place in event.index))
         if i is None:
             return gr.skip(), gr.skip(), gr.skip()
-        return i, inside.describe(key, int(t) - 1, i), inside.influence_figure(visitor, key, int(t) - 1, i, level)
+        figure = inside.influence_figure(visitor, key, int(t) - 1, i, given_level(source, level))
+        return i, inside.describe(key, int(t) - 1, i), figure
 
     @told
     def silence(visitor: Session, key: str, t: int, i: int, source: str, level: float) -> tuple[str, str, str]:
@@ -142,13 +159,15 @@ def inside_tab(session: gr.State, tab: gr.Tab, sigma: gr.Slider, source: gr.Radi
         return inside.kernel_at(visitor, key, x, y, given_level(source, level))
 
     drawn = [step, sheet, about, chosen, operator, influence]
-    now = [session, model, step, chosen, sigma]
+    now = [session, model, step, chosen, source, sigma]
     tab.select(opened, now, [picture, *drawn], **LIGHT)
     model.input(draw, now, drawn, **LIGHT)
-    step.release(draw, now, drawn, **LIGHT)
-    sheet.select(pick, [session, model, step, sigma], [chosen, operator, influence], **LIGHT)
+    step.release(draw, now, drawn, trigger_mode="always_last", **LIGHT)
+    sheet.select(pick, [session, model, step, source, sigma], [chosen, operator, influence], **LIGHT)
     mute.click(silence, [session, model, step, chosen, source, sigma], [without, difference, effect], **HEAVY)
     picture.select(explain, [session, model, source, sigma], [kernel, explanation], **HEAVY)
+    pictures = [View(picture, is_input=True), View(kernel), View(without), View(difference)]
+    return [*pictures, View(explanation, ""), View(effect, "")]
 
 
 def batch_tab(session: gr.State, sigma: gr.Slider, source: gr.Radio) -> None:
@@ -168,19 +187,25 @@ def batch_tab(session: gr.State, sigma: gr.Slider, source: gr.Radio) -> None:
         headers=["File", "sigma", "Outcome"], label="Report", interactive=False, wrap=True, elem_id="batch-rows"
     )
 
+    ticket = gr.State(0)
+
     @told
     def run(
-        visitor: Session, sent: list[Sent], key: str, source: str, sigma: float, progress: gr.Progress = PROGRESS
+        visitor: Session,
+        sent: list[Sent],
+        key: str,
+        source: str,
+        sigma: float,
+        ticket: int,
+        progress: gr.Progress = PROGRESS,
     ) -> tuple[Any, ...]:
         level = given_level(source, sigma)
-        return batch.denoise_files(visitor, sent, key, level, lambda share, name: progress(share, desc=name))
+        found = batch.denoise_files(visitor, sent, key, level, lambda share, name: progress(share, desc=name), ticket)
+        return visitor, *found
 
-    def begin(visitor: Session) -> None:
-        visitor.cancelled = False
+    def stop_or_begin(visitor: Session) -> int:
+        return visitor.take_ticket("batch")
 
-    def cancel(visitor: Session) -> None:
-        visitor.cancelled = True
-
-    inputs = [session, files, model, source, sigma]
-    go.click(begin, session, None, **AT_ONCE).then(run, inputs, [result, rows], **HEAVY)
-    stop.click(cancel, session, None, **AT_ONCE)
+    inputs = [session, files, model, source, sigma, ticket]
+    go.click(stop_or_begin, session, ticket, **AT_ONCE).then(run, inputs, [session, result, rows], **HEAVY)
+    stop.click(stop_or_begin, session, None, **AT_ONCE)

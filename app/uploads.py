@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 import gradio as gr
 from gradio.data_classes import FileData, ImageData
 
-from .pictures import PageError
-
 Upload = TypeVar("Upload", gr.Image, gr.File)
 Sent = tuple[str, str]
 
@@ -41,5 +39,5 @@ def as_sent(component: Upload) -> Upload:
 
 def _file(data: FileData | ImageData) -> Sent:
     if not data.path or (data.url or "").startswith("data:"):
-        raise PageError("The picture did not arrive as a file; please upload it.")
+        raise gr.Error("The picture did not arrive as a file; please upload it.", print_exception=False)
     return data.path, Path(data.orig_name or data.path).name

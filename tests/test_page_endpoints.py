@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -152,11 +154,48 @@ def call(address: str, payload: Any) -> str:
         return str(answer.read().decode())
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../../etc/passwd", "http://127.0.0.1:9/x.png", "file:///etc/passwd"])
-def test_neither_paths_nor_addresses_are_read(page_address: str, page_log: Path, path: str) -> None:
-    answer = call(page_address, {"path": path, "meta": {"_type": "gradio.FileData"}})
+def test_paths_are_not_read(page_address: str, noisy: Path) -> None:
+    """A picture that could be read, if paths were."""
+    answer = call(page_address, {"path": str(noisy), "meta": {"_type": "gradio.FileData"}})
     assert answer.startswith("event: error")
-    assert "root:" not in answer
+    assert "complete" not in answer
+
+
+def test_addresses_are_not_fetched(page_address: str, noisy: Path) -> None:
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(noisy.read_bytes())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/noisy.png"
+        answer = call(page_address, {"path": url, "url": url, "meta": {"_type": "gradio.FileData"}})
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(f"{page_address}gradio_api/file={url}", timeout=30)
+        with refusal.value:
+            assert refusal.value.code == 403
+        server.shutdown()
+    assert answer.startswith("event: error")
+    assert asked == []
+
+
+def test_nothing_goes_round_the_queue(page_address: str) -> None:
+    body = json.dumps({"data": [None, 20, "gray", 1.0]}).encode()
+    request = urllib.request.Request(
+        f"{page_address}gradio_api/run/denoise", body, {"Content-Type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refusal:
+        urllib.request.urlopen(request, timeout=30)
+    with refusal.value:
+        assert refusal.value.code in (401, 403, 404, 405)
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "pyproject.toml", "app/page.py", "../../etc/passwd"])
@@ -171,8 +210,10 @@ def test_only_the_two_named_functions_are_public(client: Any) -> None:
     assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/denoise", "/methods"}
 
 
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="only Linux lists its sockets there")
 def test_it_listens_on_this_machine_alone(page_address: str, page_log: Path) -> None:
-    assert page_address.startswith("http://127.0.0.1:")
-    log = page_log.read_text()
-    assert "127.0.0.1" in log
-    assert "public URL" not in log
+    port = int(page_address.rsplit(":", 1)[1].strip("/"))
+    sockets = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {local for local, _, state in sockets if state == "0A" and local.endswith(f":{port:04X}")}
+    assert listening == {f"0100007F:{port:04X}"}
+    assert "public URL" not in page_log.read_text()
