@@ -10,19 +10,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tnrd.inference.batch.run import denoise_files
+    from tnrd.inference.photons import denoise_photon_noise
     from tnrd.inference.restore import denoise
+    from tnrd.inference.stacks.arrays import denoise_array
+    from tnrd.inference.stacks.volume import denoise_volume
     from tnrd.model import TNRD, TNRDConfig
     from tnrd.noise import estimate_sigma
     from tnrd.weights import load_model
 
 __version__ = "0.1.0"
 
-__all__ = ["TNRD", "TNRDConfig", "__version__", "denoise", "estimate_sigma", "load_model"]
+__all__ = [
+    "TNRD",
+    "TNRDConfig",
+    "__version__",
+    "denoise",
+    "denoise_array",
+    "denoise_files",
+    "denoise_photon_noise",
+    "denoise_volume",
+    "estimate_sigma",
+    "load_model",
+]
 
 _HOME_OF_NAME = {
     "TNRD": "tnrd.model",
     "TNRDConfig": "tnrd.model",
     "denoise": "tnrd.inference.restore",
+    "denoise_array": "tnrd.inference.stacks.arrays",
+    "denoise_files": "tnrd.inference.batch.run",
+    "denoise_photon_noise": "tnrd.inference.photons",
+    "denoise_volume": "tnrd.inference.stacks.volume",
     "estimate_sigma": "tnrd.noise",
     "load_model": "tnrd.weights",
 }

@@ -27,6 +27,9 @@ _BLOCK = 1 << 16
 
 def run_batch(options: argparse.Namespace) -> int:
     """Work off many files, or merge the manifests of those who did; the exit status."""
+    # Threads that wait for work sleep rather than spin: reading and writing beside them get the core. A matter of the
+    # whole process, so for the command to say, before the libraries that read it are loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     *inputs, output = options.paths
     _check_paths(inputs, output, options)
     from tnrd.inference.batch.errors import BatchError, BatchInputError, BatchOutputError

@@ -69,6 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     check_noise(options)
+    if options.stack:
+        from tnrd.cli.stack import run_stack
+
+        return run_stack(options)
     if options.batch:
         from tnrd.cli.batch import run_batch
 

@@ -38,6 +38,8 @@ examples:
   find scans -name '*.png' -print0 | tnrd-denoise --files-from - --null --root scans clean/
   tnrd-denoise --recursive scans/ clean/ --shard 2/8         (in each of 8 jobs, with its number)
   tnrd-denoise --recursive scans/ clean/ --merge-manifests   (after them: is anything missing?)
+  tnrd-denoise --stack cells.ome.tif clean.ome.tif --per-plane
+  tnrd-denoise slide.zarr clean.zarr --scheduler tcp://host:8786
 """
 USAGE_LINES = """\
 %(prog)s [options] input output
@@ -62,7 +64,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         missing = () if options.paths else ("output",)
     if missing:
         options_of.error(f"the following arguments are required: {', '.join(missing)}")
-    options.batch = _is_batch(options)
+    options.stack = options.stack or any(path.rstrip("/").endswith(".zarr") for path in options.paths)
+    if options.stack and len(options.paths) != 2:
+        options_of.error("a stack has one input and one output")
+    options.batch = not options.stack and _is_batch(options)
     if not options.batch:
         options.input, options.output = options.paths
     return options
@@ -130,7 +135,19 @@ def parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print a receipt on stdout, or on stderr if the picture goes to stdout")
     add("--quiet", action="store_true", help="nothing on stderr but errors")
     _add_batch(options.add_argument_group("many files").add_argument)
+    _add_stack(options.add_argument_group("stacks, and pictures larger than memory (extra bigimage)").add_argument)
     return options
+
+
+def _add_stack(add: Callable[..., argparse.Action]) -> None:
+    add(
+        "--stack",
+        action="store_true",
+        help="work block by block: multi-page, tiled, Big- or OME-TIFF; always for .zarr",
+    )
+    add("--per-plane", action="store_true", help="estimate the noise level of each plane by itself, not once for all")
+    add("--channel-axis", type=int, metavar="N", help="the axis of the colours in a Zarr array")
+    add("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786; its workers do the work")
 
 
 def _add_batch(add: Callable[..., argparse.Action]) -> None:

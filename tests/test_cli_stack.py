@@ -1,0 +1,62 @@
+"""``tnrd-denoise`` on stacks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tnrd
+from tnrd.cli import main
+
+tifffile = pytest.importorskip("tifffile")
+pytest.importorskip("zarr")
+pytest.importorskip("dask")
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    planes = np.random.default_rng(0).normal(30000, 2500, (3, 48, 56)).astype(np.uint16)
+    path = tmp_path / "cells.ome.tif"
+    tifffile.imwrite(path, planes, metadata={"axes": "ZYX"})
+    return path
+
+
+def test_every_plane_is_what_the_library_gives(stack: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = stack.with_name("clean.ome.tif")
+    assert main([str(stack), str(out), "--stack", "--sigma", "10", "--model", "fast", "--json"]) == 0
+    receipt = json.loads(capfd.readouterr().out)
+    assert (receipt["planes"], receipt["sigma"]["values"]) == (3, [10.0])
+    for noisy, clean in zip(tifffile.imread(stack), tifffile.imread(out), strict=True):
+        unit = tnrd.denoise(noisy, 10 / 255, model="fast")
+        np.testing.assert_allclose(clean, np.rint(np.clip(unit, 0, 1) * 65535), atol=1)
+
+
+def test_a_zarr_needs_no_flag_and_is_not_begun_twice(stack: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = stack.with_name("clean.zarr")
+    command = [str(stack), str(out), "--model", "fast", "--per-plane"]
+    assert main(command) == 0
+    assert "The estimated noise level is sigma = " in capfd.readouterr().err
+    assert main(command) == 3
+    assert "exists" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--noise", "poisson-gaussian"], "not yet for stacks"),
+        (["--per-plane", "--sigma", "3"], "--sigma gives it"),
+        (["--scheduler", "tcp://127.0.0.1:9"], "scheduler"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    stack: Path, capfd: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    assert main([str(stack), str(stack.with_name("out.tif")), "--stack", *options]) in (2, 3)
+    assert sentence in capfd.readouterr().err
+
+
+def test_a_stack_is_one_input_and_one_output(stack: Path) -> None:
+    assert main([str(stack), "a.zarr", "b.zarr"]) == 2

@@ -1,0 +1,168 @@
+"""A stack as a TIFF file that is complete or absent, written band by band."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from tnrd.image_io.files import check_target
+from tnrd.inference.stacks.calibration import Calibration, to_ome, to_resolution
+from tnrd.inference.stacks.errors import VolumeError, reported
+from tnrd.inference.stacks.layout import Layout
+
+UNWRITABLE = "the stack cannot be written"
+_TILES = (512, 256, 128, 64, 32, 16)
+# Above this many bytes of samples the 32-bit offsets of a classic TIFF may not reach.
+_CLASSIC_LIMIT = 4_000_000_000
+# Denoised pictures are hardly ever deflated to less than this share.
+_DEFLATED_SHARE = 0.05
+_TIFF_AXES = "TZCYXSAPRHEQ"
+
+
+def is_ome(target: str | os.PathLike[str]) -> bool:
+    """Whether a name asks for OME-TIFF."""
+    return Path(target).name.lower().endswith((".ome.tif", ".ome.tiff"))
+
+
+def tiff_layout(layout: Layout) -> Layout:
+    """The order of axes in a TIFF: planes as they are counted, rows, columns, colours."""
+    channel = () if layout.channel is None else (layout.channel,)
+    moved = layout.permuted([*layout.leading, layout.rows, layout.columns, *channel])
+    names = ["S" if axis == moved.channel else name for axis, name in enumerate(moved.names)]
+    names = [name if name in _TIFF_AXES else "Q" for name in names]
+    return Layout("".join(names), moved.shape, moved.rows, moved.columns, moved.channel, moved.leading)
+
+
+def check_tiff_target(target: str | os.PathLike[str], layout: Layout, dtype: np.dtype[Any], overwrite: bool) -> None:
+    """Raise before the work if the file cannot be written.
+
+    Raises:
+        ImageError: The folder is missing or read-only, or the target exists.
+        VolumeError: The disk is certainly too small, or OME-TIFF has no place for these axes.
+    """
+    check_target(target, overwrite=overwrite)
+    size = int(np.prod(layout.shape, dtype=object)) * dtype.itemsize
+    free = shutil.disk_usage(os.path.dirname(os.path.realpath(target))).free
+    if size * _DEFLATED_SHARE > free:
+        raise VolumeError(
+            f"{os.fspath(target)}: {free / 1e9:.2f} GB are free on its disk, the stack holds {size / 1e9:.2f} GB of "
+            "samples, and is hardly ever deflated to a twentieth."
+        )
+    names = tiff_layout(layout).names
+    if is_ome(target) and (set(names) - set("TZCYXS") or len(set(names)) != len(names)):
+        raise VolumeError(f"{os.fspath(target)}: OME-TIFF knows the axes TZCYXS once each, the stack has {names!r}.")
+
+
+def tile_side(side: int) -> int:
+    """The largest usual side of a tile that divides the side of the blocks."""
+    return next(tile for tile in _TILES if side % tile == 0)
+
+
+def write_tiff(
+    target: str | os.PathLike[str],
+    layout: Layout,
+    dtype: np.dtype[Any],
+    calibration: Calibration,
+    bands: Iterator[NDArray[Any]],
+    *,
+    tile: int,
+    identity: str,
+    overwrite: bool,
+) -> None:
+    """Write bands, (m, N[, 3]) from top to bottom of plane after plane, deflated; BigTIFF above 4 GB.
+
+    The bytes go to a temporary file beside the target, are synced to disk, and only then take the target's name.
+
+    Args:
+        target: Ending in .tif or .tiff; in .ome.tif for OME-XML.
+        layout: Of the source.
+        dtype: Of the samples.
+        calibration: Of the source.
+        bands: The rows of a band are a multiple of ``tile``, but for the last of a plane.
+        tile: Side of the tiles; planes that fit in one are written as they are.
+        identity: What the UUID of an OME-TIFF is made from: the same gives the same bytes.
+        overwrite: Replace an existing file.
+
+    Raises:
+        VolumeError: The file cannot be written.
+    """
+    path = os.path.realpath(target)
+    temporary = os.path.join(os.path.dirname(path), f".tnrd-{secrets.token_hex(8)}.tmp")
+    stored = tiff_layout(layout)
+    whole = max(layout.picture[:2]) <= tile
+    pieces = bands if whole else _tiles(bands, tile)
+    failure: list[Exception] = []
+    with reported(os.fspath(target), UNWRITABLE):
+        try:
+            with tifffile.TiffWriter(temporary, bigtiff=_is_big(stored, dtype), ome=is_ome(target)) as writer:
+                settings = _settings(target, stored, calibration, identity)
+                if not whole:
+                    settings["tile"] = (tile, tile)
+                settings["predictor"] = dtype.kind == "u"
+                writer.write(_remembering(pieces, failure), shape=stored.shape, dtype=dtype, **settings)
+            _sync_and_name(temporary, path, overwrite)
+        except BaseException as error:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            if failure and error is not failure[0]:
+                raise failure[0] from None
+            raise
+
+
+def _settings(
+    target: str | os.PathLike[str], stored: Layout, calibration: Calibration, identity: str
+) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"axes": stored.names}
+    if is_ome(target):
+        metadata |= {**to_ome(calibration), "UUID": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, identity)}"}
+    settings: dict[str, Any] = {
+        "photometric": "minisblack" if stored.channel is None or stored.shape[-1] == 1 else "rgb",
+        "compression": "zlib",
+        "metadata": metadata,
+        "iccprofile": calibration.icc,
+    }
+    resolution = to_resolution(calibration)
+    if resolution is not None:
+        settings |= {"resolution": resolution[:2], "resolutionunit": resolution[2]}
+    return settings
+
+
+def _is_big(layout: Layout, dtype: np.dtype[Any]) -> bool:
+    return int(np.prod(layout.shape, dtype=object)) * dtype.itemsize > _CLASSIC_LIMIT
+
+
+def _tiles(bands: Iterator[NDArray[Any]], tile: int) -> Iterator[NDArray[Any]]:
+    for band in bands:
+        for y in range(0, band.shape[0], tile):
+            for x in range(0, band.shape[1], tile):
+                yield np.ascontiguousarray(band[y : y + tile, x : x + tile])
+
+
+def _remembering(pieces: Iterator[NDArray[Any]], failure: list[Exception]) -> Iterator[NDArray[Any]]:
+    """The pieces; what fails in making them is kept, since the writer's own complaint would hide it."""
+    try:
+        yield from pieces
+    except Exception as error:
+        failure.append(error)
+        raise
+
+
+def _sync_and_name(temporary: str, path: str, overwrite: bool) -> None:
+    descriptor = os.open(temporary, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if not overwrite and os.path.lexists(path):
+        raise VolumeError(f"{path}: a file of this name has appeared meanwhile; it is left alone.")
+    os.replace(temporary, path)

@@ -1,0 +1,128 @@
+"""Denoise a stack or a big picture from file to file: :func:`denoise_volume`."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tnrd.inference.stacks.errors import VolumeError, check_installed
+
+if TYPE_CHECKING:
+    from tnrd.inference.stacks.sampling import Sigma
+
+Progress = Callable[[int, int], None]
+# With its halo on both sides, the side of a usual tile: larger blocks would be cut up and pay for halos twice.
+DEFAULT_SIDE = 768
+_TIFF_SUFFIXES, _ZARR_SUFFIX = (".tif", ".tiff"), ".zarr"
+# TIFF wants the sides of tiles to be multiples of it.
+_SIDE_STEP = 16
+
+
+@dataclass(frozen=True)
+class VolumeReport:
+    """What was done.
+
+    Attributes:
+        planes: Number of pictures.
+        blocks: Number of blocks that were denoised now.
+        kept: Number of blocks that an earlier run had written.
+        sigma: The noise level of each plane, on the [0, 1] scale (of colour, the quadratic mean of the channels); one
+            for all where one was given or estimated; of a resumed run, of the planes that were left.
+        sha256: Of the weights.
+    """
+
+    planes: int
+    blocks: int
+    kept: int
+    sigma: tuple[float, ...]
+    sha256: str
+
+
+def denoise_volume(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    sigma: Sigma = None,
+    *,
+    model: str | Path = "default",
+    strength: float = 1.0,
+    channel_axis: int | None = None,
+    series: int | None = None,
+    side: int = DEFAULT_SIDE,
+    device: str = "auto",
+    engine: str = "auto",
+    scheduler: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> VolumeReport:
+    """Denoise a stack, or a picture larger than memory, block by block.
+
+    Every plane is denoised as :func:`tnrd.denoise` would whole, to float rounding. uint8 and uint16 stay what they
+    are, floats become float32. Pixel sizes and units, channel names and the colour profile are kept.
+
+    A TIFF target is complete or absent. A Zarr target grows by whole blocks and becomes a picture (NGFF 0.5, one
+    resolution) when the last is written; the same call goes on with one that was interrupted, and refuses one that
+    was begun from another source or with other settings.
+
+    Memory: besides the libraries, the blocks at work, (side + 2 halo)^2 pixels of about 30 bytes each, two of them in
+    this process or one a thread in a cluster's workers; the band of ``side`` rows that is being read, and for TIFF
+    the band being written, over the width of the picture.
+
+    Args:
+        source: A TIFF file (multi-page, tiled, BigTIFF, OME, ImageJ), an OME-Zarr picture (NGFF 0.4 or 0.5), or the
+            folder of a Zarr array, whose last two axes are the picture's.
+        target: A name that ends in .zarr, .tif or .tiff, or .ome.tif for metadata in OME-XML.
+        sigma: As in :func:`tnrd.denoise_array`.
+        model: As in :func:`tnrd.denoise_array`.
+        strength: As in :func:`tnrd.denoise`.
+        channel_axis: The axis of the colours in the source; None for the samples of a TIFF's pixels, or grey.
+        series: Which one, where a TIFF holds pictures of different size.
+        side: Of a block, rounded up to a multiple of 16 and of the model's cells. Chunks of a Zarr target have it.
+        device: As in :func:`tnrd.denoise_array`.
+        engine: As in :func:`tnrd.denoise_array`.
+        scheduler: None to compute in this process; or the address of a Dask scheduler (tcp://host:8786), whose
+            workers have one thread each, and read the source, and write a Zarr target, under the same paths.
+        overwrite: Replace an existing target.
+        progress: Called after each block with the number of blocks done and their total, kept ones included.
+
+    Returns:
+        What was done.
+
+    Raises:
+        VolumeError: In one sentence: the source or the target cannot be used, or no scheduler answers.
+        ValueError: As from :func:`tnrd.denoise_array`.
+    """
+    check_installed()
+    from tnrd.inference.restore import check_strength
+    from tnrd.inference.stacks.reference import refer
+    from tnrd.inference.stacks.schedule import runner
+    from tnrd.inference.stacks.sources import open_source, release
+    from tnrd.inference.stacks.work import Work
+
+    check_strength(strength)
+    if side < 1:
+        raise ValueError(f"side must be at least 1, got {side}.")
+    _check_names(source, target)
+    reference, network = refer(model, device, engine)
+    found = open_source(source, series=series, channel_axis=channel_axis)
+    try:
+        step = math.lcm(_SIDE_STEP, network.config.grid)
+        work = Work(found, reference, network, sigma, strength, -(-side // step) * step, progress)
+        with runner(scheduler) as (run, most):
+            if Path(target).suffix.lower() == _ZARR_SUFFIX:
+                return work.to_zarr(target, run, most, overwrite)
+            return work.to_tiff(target, run, most, overwrite)
+    finally:
+        release(found.array.location)
+
+
+def _check_names(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    name = os.fspath(target)
+    if Path(target).suffix.lower() not in (*_TIFF_SUFFIXES, _ZARR_SUFFIX):
+        raise VolumeError(f"{name}: stacks are written as .tif, .tiff, .ome.tif or .zarr.")
+    here, there = (Path(os.path.realpath(path)) for path in (source, target))
+    if here == there or here in there.parents or there in here.parents:
+        raise VolumeError(f"{name}: the target would lie upon the source {os.fspath(source)}.")
