@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tnrd.correlated_noise import noise_across_scales
 from tnrd.whiteness import autocorrelation, judge_residual
 
 from .figures import save_figure
@@ -30,8 +31,13 @@ def removed(session: Session, key: str | None) -> tuple[str, str, str] | None:
         noisy, restored, sigma = session.required(), session.load(key), result.sigma
     picture = session.show(0.5 + GAIN * (noisy - restored), "removed")
     area = centre(noisy, MAX_JUDGED_SIDE)
-    report = judge_residual(noisy[area], restored[area], sigma)
-    return picture, _figure(session, noisy[area] - restored[area], sigma), report.sentence
+    sentence = judge_residual(noisy[area], restored[area], sigma).sentence
+    if noise_across_scales(noisy[area], channel_axis=None if noisy.ndim == 2 else -1).is_correlated:
+        sentence += (
+            " The noise of this picture is correlated from pixel to pixel, as after a camera's JPEG; all methods here "
+            "take it for white, and leave much of it. A larger sigma by hand, or half the size, may serve better."
+        )
+    return picture, _figure(session, noisy[area] - restored[area], sigma), sentence
 
 
 def _figure(session: Session, residual: NDArray[np.float32], sigma: float) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 pytest.importorskip("gradio")
 
@@ -228,6 +229,18 @@ def test_each_view_has_the_noise_level_of_its_picture(session: Session, folder: 
     by_hand = np.load(Path(session.place()) / session.states[-1])
     denoise(session, "gray-fast", sigma=50.0)
     np.testing.assert_allclose(by_hand, session.load("gray-fast"), atol=2e-6)
+
+
+def test_correlated_noise_is_said(session: Session, folder: Path) -> None:
+    clean = np.asarray(Image.open(picture(folder, side=192))).astype(float)
+    noise = gaussian_filter(np.random.default_rng(0).standard_normal(clean.shape), 0.7)
+    path = folder / "jpeg_like.png"
+    Image.fromarray(np.clip(clean + 12 * noise / noise.std(), 0, 255).astype(np.uint8)).save(path)
+    begin(session, path, "none")
+    denoise(session, "gray-fast", sigma=None)
+    found = removed.removed(session, "gray-fast")
+    assert found is not None
+    assert "correlated from pixel to pixel" in found[2]
 
 
 @pytest.mark.parametrize("colour", [False, True], ids=["grey", "colour"])
