@@ -49,3 +49,8 @@ def test_colour_is_one_number(clean: NDArray[np.float64]) -> None:
     found = noise_across_scales(colour, channel_axis=-1)
     assert 255 * found.fine == pytest.approx(20, rel=0.05)
     assert not found.is_correlated
+
+
+def test_of_a_large_picture_the_middle_is_measured() -> None:
+    noisy = np.random.default_rng(0).normal(0.5, 0.1, (1100, 1300)).astype(np.float32)
+    assert noise_across_scales(noisy) == noise_across_scales(noisy[38:1062, 138:1162])

@@ -18,6 +18,7 @@ from tnrd.pixels import as_pixels, binned, to_unit
 # White noise of levels 5 to 30 (8-bit scale) on photographs gives a growth of 0.95 to 1.05, noise blurred by half a
 # pixel 1.3 to 1.7, and stronger correlation more.
 _GROWTH = 1.25
+_SIDE = 1024
 _VISIBLE = 1.5 / 255  # weaker noise is not worth a word
 
 
@@ -39,7 +40,7 @@ class NoiseAcrossScales(NamedTuple):
 
 
 def noise_across_scales(image: ArrayLike, *, channel_axis: int | None = None) -> NoiseAcrossScales:
-    """Estimate the noise at full and at half the size.
+    """Estimate the noise at full and at half the size; of large pictures, that of the middle 1024 x 1024 pixels.
 
     Args:
         image: (M, N), or three channels with ``channel_axis``; integers are scaled to [0, 1].
@@ -51,7 +52,9 @@ def noise_across_scales(image: ArrayLike, *, channel_axis: int | None = None) ->
     Raises:
         ValueError: The image is no picture, see :func:`tnrd.estimate_sigma`.
     """
-    pixels = to_unit(as_pixels(image, channel_axis))
+    pixels = as_pixels(image, channel_axis)
+    rows, columns = (slice(max(0, (n - _SIDE) // 2), (n + _SIDE) // 2) for n in pixels.shape[:2])
+    pixels = to_unit(pixels[rows, columns])
     axis = None if pixels.ndim == 2 else -1
     fine, coarse = (
         float(np.mean(estimate_sigma(part, channel_axis=axis, average_sigmas=True)))
