@@ -41,7 +41,9 @@ def _rename(temporary: str, place: str, overwrite: bool) -> None:
         os.link(temporary, place)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links
+    except OSError:
+        # A file system without hard links. image_io claims the name with an empty file there; killed right after, a
+        # batch would find an output that does not fit its line, so this only looks whether the name is free.
         if os.path.lexists(place):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), place) from None
         os.replace(temporary, place)
