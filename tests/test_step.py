@@ -181,6 +181,23 @@ def test_what_scratch_memory_held_before_does_not_matter(size: tuple[int, ...]) 
         assert torch.equal(a, b)
 
 
+def test_the_first_step_leaves_the_number_of_threads_alone() -> None:
+    """Starting the pool of the compiled loops must not give torch all cores where it was told to use one."""
+    script = (
+        "import numba, torch; from tnrd.kernels.threads_numba import use_torch_threads;"
+        "print(torch.get_num_threads(), use_torch_threads(), torch.get_num_threads(), numba.get_num_threads())"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "NUMBA_NUM_THREADS"}
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.split() == ["1", "1", "1", "1"]
+
+
 @pytest.mark.parametrize("size", [(1, 1, 1, 127, 265, 7, 5), (3, 16, 4, 64, 64, 24, 3)], ids=str)
 def test_same_bytes_from_run_to_run_and_for_any_number_of_threads(size: tuple[int, ...]) -> None:
     import numba

@@ -86,6 +86,14 @@ def test_noise_of_a_batch_has_the_level_it_says(pictures: list[np.ndarray]) -> N
     torch.testing.assert_close(measured, sigma, rtol=0.1, atol=0)
 
 
+def test_an_exponent_shows_more_of_the_low_levels(pictures: list[np.ndarray]) -> None:
+    levels = [
+        torch.cat([CropSampler(pictures, 16, 50, (0.1, 0.3), 0, p)(i, torch.device("cpu"))[2] for i in range(20)])
+        for p in (1.0, 2.0)
+    ]
+    torch.testing.assert_close(levels[1], 0.1 + (levels[0] - 0.1) ** 2 / 0.2)
+
+
 def test_crops_too_large_for_every_picture_are_refused(pictures: list[np.ndarray]) -> None:
     with pytest.raises(ValueError, match="64 x 64"):
         CropSampler(pictures, 64, 1, (0.1, 0.1), seed=0)

@@ -16,23 +16,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
-import torch
 from numba import prange
 from numpy.typing import NDArray
 
 from tnrd.kernels.correlate_numba import SOURCES, address, compiled, part
 from tnrd.kernels.simd import LANES, multiply_block
+from tnrd.kernels.threads_numba import use_torch_threads
 
 TOGETHER = 8  # references whose inner products are taken at once: as many accumulators hide an addition's latency
 _products = multiply_block(TOGETHER, 1)
-
-
-def use_torch_threads() -> None:
-    """Let the compiled loops use as many threads as torch does, of those that Numba has."""
-    threads = min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    numba.set_num_threads(threads)
 
 
 def grid(length: int, size: int, step: int) -> NDArray[np.int64]:

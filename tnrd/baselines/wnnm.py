@@ -35,11 +35,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tnrd.baselines.block_matching import grid, least_candidates, match_patches, use_torch_threads
+from tnrd.baselines.block_matching import grid, least_candidates, match_patches
 from tnrd.baselines.contract import Progress, Unit, denoiser
 from tnrd.baselines.patch_groups import estimate_groups
 from tnrd.colour import opponent_matrix
-from tnrd.kernels.step_numba import POOL
+from tnrd.kernels.threads_numba import POOL, use_torch_threads
 
 FEEDBACK = 0.1  # delta
 WEIGHT = 2 * math.sqrt(2)  # c

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -29,9 +28,8 @@ from tnrd.kernels.correlate_numba import ANNOUNCED, BLOCKS, Bank, Buffers
 from tnrd.kernels.operators import register
 from tnrd.kernels.simd import COPIES, LANES, LEFT, RIGHT, vectors_beside
 from tnrd.kernels.step_forward_numba import Influence
+from tnrd.kernels.threads_numba import POOL, use_torch_threads
 
-# Of Numba's thread pools, the one that is always there ends the process when two threads of Python enter it at once.
-POOL = threading.Lock()
 CACHE = 5 * 2**15  # floats that a core's cache is trusted to hold
 WIDEST = 34 * LANES  # responses of a row of a strip: 512 pixels and what the kernels reach beyond
 GROUP = 4  # rows that the forward pass advances at a time
@@ -159,7 +157,7 @@ def step(
     """The step; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`."""
     out = torch.empty(u.shape)
     with POOL:
-        layout = plan(tuple(u.shape), len(kernels), kernels.shape[-1], False, _threads())
+        layout = plan(tuple(u.shape), len(kernels), kernels.shape[-1], False, use_torch_threads())
         step_forward_numba.forward(
             _array(u), _array(f), layout.parts, _bank(kernels, layout),
             _influence(table, origin, spacing, inner, outer), _array(reaction), layout.buffers, out.numpy(),
@@ -182,7 +180,7 @@ def step_backward(
     to_u = g.clone(memory_format=torch.contiguous_format)
     to_u[:, : f.shape[1]] -= reaction * reacting
     with POOL:
-        _threads()
+        use_torch_threads()
         layout = plan(tuple(u.shape), filters, size, True, 0)
         jobs = len(layout.jobs) - 1
         to_kernels = torch.zeros(jobs, _padded(filters, LEFT), len(layout.offsets), dtype=torch.float64)
@@ -238,13 +236,6 @@ def _blocked(matrix: Tensor) -> NDArray[np.float32]:
     padded = functional.pad(matrix, (0, 0, 0, -outputs % block))
     array: NDArray[np.float32] = padded.view(-1, block, taps).transpose(1, 2).contiguous().numpy()
     return array
-
-
-def _threads() -> int:
-    """As many threads as torch uses, of those that Numba has."""
-    threads = min(torch.get_num_threads(), int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-    numba.set_num_threads(threads)
-    return threads
 
 
 def _memory(floats: int) -> NDArray[np.float32]:

@@ -61,27 +61,36 @@ class CropSampler:
         images: 8-bit pictures, (M, N) or (M, N, 3), none smaller than ``crop``.
         crop: Side of a crop in pixels.
         batch: Crops per batch.
-        sigma: Noise levels are uniform on this interval, [0, 1] scale; one value for both ends fixes it.
+        sigma: Noise levels lie in this interval, [0, 1] scale; one value for both ends fixes it.
         seed: Of the whole sequence.
+        exponent: The levels are low + (high - low) u^p, u uniform on [0, 1].
 
     Raises:
         ValueError: No picture is large enough.
     """
 
     def __init__(
-        self, images: list[NDArray[np.uint8]], crop: int, batch: int, sigma: tuple[float, float], seed: int
+        self,
+        images: list[NDArray[np.uint8]],
+        crop: int,
+        batch: int,
+        sigma: tuple[float, float],
+        seed: int,
+        exponent: float = 1.0,
     ) -> None:
         self.images = [image for image in images if min(image.shape[:2]) >= crop]
         if not self.images:
             raise ValueError(f"No training picture is at least {crop} x {crop} pixels.")
-        self.crop, self.batch, self.sigma, self.seed = crop, batch, sigma, seed
+        self.crop, self.batch, self.sigma, self.seed, self.exponent = crop, batch, sigma, seed, exponent
 
     def __call__(self, index: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """Batch ``index``: clean (N, C, crop, crop), noisy of the same shape, and sigma (N,)."""
         rng = np.random.default_rng([self.seed, index])
         crops = np.stack([self._crop(rng) for _ in range(self.batch)])
         clean = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float() / 255
-        sigma = torch.from_numpy(rng.uniform(*self.sigma, self.batch).astype(np.float32)).to(device)
+        low, high = self.sigma
+        levels = low + (high - low) * rng.random(self.batch) ** self.exponent
+        sigma = torch.from_numpy(levels.astype(np.float32)).to(device)
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
         return clean, clean + sigma[:, None, None, None] * noise, sigma
 

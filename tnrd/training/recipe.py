@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class Recipe:
         model: Shape of the model.
         phases: Stretches of training, in order.
         sigma: Interval of noise levels, 8-bit scale.
+        sigma_exponent: Levels are low + (high - low) u^p with u uniform on [0, 1]; p > 1 shows more of the low ones.
         seed: Of initial weights, crops and noise.
         scales: Sizes at which training pictures are used.
         validation_sigma: Noise levels of the validation, 8-bit scale.
@@ -77,6 +79,7 @@ class Recipe:
     model: TNRDConfig
     phases: tuple[Phase, ...]
     sigma: tuple[float, float] = (0.0, 75.0)
+    sigma_exponent: float = 1.0
     seed: int = 0
     scales: tuple[float, ...] = (1.0,)
     validation_sigma: tuple[float, ...] = (15.0, 25.0, 50.0)
@@ -88,6 +91,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if len(self.sigma) != 2 or not 0 <= self.sigma[0] <= self.sigma[1] <= 100:
             raise ValueError(f"sigma must be an interval within [0, 100] on the 8-bit scale, got {self.sigma}.")
+        if not 0 < self.sigma_exponent < math.inf:
+            raise ValueError(f"sigma_exponent must be positive, got {self.sigma_exponent}.")
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise ValueError(f"scales must lie in (0, 1], got {self.scales}.")
         if min(self.validate_every, self.checkpoint_every) < 1 or self.seed < 0:

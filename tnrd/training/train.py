@@ -22,6 +22,7 @@ from tnrd.training.losses import weighted_mse
 from tnrd.training.optimizers import build_optimizer, learning_rate
 from tnrd.training.processes import Processes
 from tnrd.training.recipe import Phase, Recipe
+from tnrd.training.start import start_from
 from tnrd.training.validation import array_denoiser, score
 
 if TYPE_CHECKING:
@@ -75,24 +76,12 @@ class Trainer:
         self.last_scores: dict[float, float] = {}
 
     def load_initial(self, model: TNRD) -> None:
-        """Start from the weights of a model whose steps are the same or longer.
-
-        Where a set of weights is repeated r times as often as in ``model``, each of its steps of length h becomes r of
-        length h/r, by the scales of psi and of the reaction: a finer discretisation of the same diffusion.
+        """Start from the weights of another model, see :func:`tnrd.training.start.start_from`.
 
         Raises:
-            ValueError: The shapes differ in more than the repeats.
+            ValueError: The shapes do not allow it.
         """
-        mine, other = self.recipe.model, model.config
-        if dataclasses.replace(mine, stages=other.stages, repeats=other.repeats) != other:
-            raise ValueError(f"Weights of {other} cannot start a model of {mine}.")
-        if len(model.stages) != len(self.model.stages):
-            raise ValueError(f"{len(model.stages)} sets of weights cannot start {len(self.model.stages)}.")
-        self.model.load_state_dict(model.state_dict())
-        with torch.no_grad():
-            for stage in self.model.stages:
-                for curve in (stage.value_scale, stage.reaction):
-                    curve.theta[:, 0] -= math.log(mine.repeats / other.repeats)  # type: ignore[index, operator, union-attr]
+        self.model.load_state_dict(start_from(model, self.recipe.model).state_dict())
         self.average.load_state_dict(self.model.state_dict())
 
     def segments(self) -> list[tuple[int, Phase, range]]:
@@ -125,7 +114,12 @@ class Trainer:
                 self.average.load_state_dict(self.model.state_dict())
         low, high = (level / 255 for level in self.recipe.sigma)
         sampler = CropSampler(
-            self.train_images, phase.crop, phase.batch, (low, high), self.recipe.seed * 1000 + self.position
+            self.train_images,
+            phase.crop,
+            phase.batch,
+            (low, high),
+            self.recipe.seed * 1000 + self.position,
+            self.recipe.sigma_exponent,
         )
         label = f"phase {index + 1} {phase.optimizer} {phase.stages} {steps.start + 1}-{steps.stop}"
         bar = tqdm(total=phase.iterations, initial=self.iteration, desc=label, disable=not self.progress, mininterval=2)

@@ -7,8 +7,6 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
-
 from tnrd.inference.loading import load
 from tnrd.model import TNRD
 from tnrd.weights import SUFFIX, WeightsError, find_weights
@@ -52,11 +50,6 @@ def _load(reference: ModelReference) -> TNRD:
             f"{file.path} is not the file that the work began with: its SHA-256 is {file.sha256}, "
             f"not {reference.sha256}."
         )
-    # Where OpenMP runs Numba's pool, starting it gives all cores to the thread that does so, whatever OMP_NUM_THREADS
-    # says. A thread of its own keeps that from the workers' threads.
-    starter = threading.Thread(target=numba.get_num_threads)
-    starter.start()
-    starter.join()
     return load(file, reference.device, reference.engine)
 
 

@@ -1,0 +1,101 @@
+"""Where training begins from another model's weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tnrd.model import TNRD, TNRDConfig
+from tnrd.training.start import start_from
+
+SIGMA = 25 / 255
+
+
+def trained(**changes: object) -> TNRD:
+    """A small model whose every coefficient has moved away from its start."""
+    values: dict[str, object] = {"stages": 2, "filters": 4, "kernel_size": 3, "grid": 2, "companions": 2, "nodes": 15}
+    torch.manual_seed(0)
+    model = TNRD(TNRDConfig(**{**values, **changes})).double()  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.03 * torch.randn_like(parameter))
+    return model
+
+
+def started(model: TNRD, **changes: object) -> TNRD:
+    torch.manual_seed(1)
+    return start_from(model, dataclasses.replace(model.config, **changes)).double()  # type: ignore[arg-type]
+
+
+def picture(channels: int) -> torch.Tensor:
+    return torch.rand(1, channels, 22, 18, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def test_the_same_shape_is_the_same_model() -> None:
+    model = trained()
+    torch.testing.assert_close(started(model)(picture(1), SIGMA), model(picture(1), SIGMA), rtol=0, atol=1e-6)
+
+
+def test_new_filters_and_companions_change_nothing_at_first() -> None:
+    model = trained()
+    wider = started(model, filters=7, companions=5)
+    torch.testing.assert_close(wider(picture(1), SIGMA), model(picture(1), SIGMA), rtol=0, atol=1e-6)
+
+
+def test_new_filters_can_learn() -> None:
+    wider = started(trained(), filters=7)
+    wider(picture(1), SIGMA).square().sum().backward()
+    for stage in wider.stages:
+        assert stage.influence.weights.grad[4:].abs().max() > 0
+
+
+def test_a_halved_step_moves_half_as_far_twice() -> None:
+    """To first order: two half steps from u end where the whole step does, up to the change of the force between."""
+    model = trained(stages=1)
+    f = picture(1)
+    whole = model(f, SIGMA) - f
+    halves = [state[:, :4] for state in started(model, stages=2, repeats=2).states(f, SIGMA)]
+    first = torch.nn.functional.pixel_shuffle(halves[1] - halves[0], 2)
+    torch.testing.assert_close(first, whole / 2, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 3 / 255, SIGMA, 75 / 255])
+def test_a_colour_model_begins_as_the_grey_one_on_the_luminance(sigma: float) -> None:
+    """The curves of the noise level are refitted, so that the two agree closely, not to rounding."""
+    model = trained()
+    colour = started(model, channels=3, filters=9, companions=3)
+    rgb = picture(3)
+    luminance = rgb.mean(1, keepdim=True)
+    expected = model(luminance, sigma / 3**0.5) - luminance
+    difference = colour(rgb, sigma).mean(1, keepdim=True) - luminance - expected
+    assert difference.abs().max() <= 0.02 * expected.abs().max() + 1e-6
+
+
+def test_a_colour_model_begins_with_a_diffusion_of_the_chrominance() -> None:
+    colour = started(trained(), channels=3, filters=12)
+    noisy = 0.5 + SIGMA * torch.randn(1, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    before, after = (x - x.mean(1, keepdim=True) for x in (noisy, colour(noisy, SIGMA)))
+    assert after.std() < 0.9 * before.std()
+
+
+def test_grey_stays_grey_at_the_start_of_a_colour_model() -> None:
+    grey = picture(1).expand(1, 3, -1, -1).contiguous()
+    result = started(trained(), channels=3, filters=9)(grey, SIGMA)
+    torch.testing.assert_close(result, result.mean(1, keepdim=True).expand_as(result), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"nodes": 17}, "nodes differ"),
+        ({"filters": 3}, "narrower"),
+        ({"companions": 1}, "narrower"),
+        ({"stages": 3}, "2 sets of weights cannot start 3"),
+        ({"channels": 2}, "1 channels cannot start one of 2"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        started(trained(), **changes)

@@ -1,0 +1,102 @@
+"""Where training begins when it begins from another model's weights.
+
+* *Shorter steps.* A set of weights repeated r times as often takes r steps of length h/r for each of length h: a finer
+  discretisation of the same diffusion.
+* *Colour from grey.* A grey model acts on the luminance v = (R + G + B)/3 of an RGB picture u, whose noise is
+  sigma/sqrt(3). With the unit vector m = (1, 1, 1)/sqrt(3), so that v = <m, u>/sqrt(3), its step on v is a step on u
+  by the kernels k (x) m and the same influence functions at that noise level: all that changes is where along the
+  curves of sigma they stand.
+* *More filters and companions.* The first ones are the old model's. Where a colour model is made from a grey one, the
+  new ones read only what the old ones do not, the chrominance and the new companions, and diffuse those as a fresh
+  model does. Otherwise the new filters read everything and start with psi = 0: the result is the old model's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tnrd.influence import SIGMA_KNEE, SIGMA_TOP, SigmaCurve
+from tnrd.model import TNRD, TNRDConfig
+from tnrd.stage import DiffusionStage
+
+CURVE_SAMPLES = 256
+
+
+@torch.no_grad()
+def start_from(model: TNRD, config: TNRDConfig) -> TNRD:
+    """A model of the given shape that begins as ``model``; see the module.
+
+    Args:
+        model: The weights to begin from.
+        config: May have more stages in as many sets of weights, more filters, more companions, and 3 channels for 1.
+
+    Returns:
+        A new model. The coefficients that ``model`` does not fix are drawn from torch's generator.
+
+    Raises:
+        ValueError: The shapes differ in anything else.
+    """
+    old = model.config
+    free = {"stages", "repeats", "filters", "companions", "channels"}
+    differing = [
+        field.name
+        for field in dataclasses.fields(config)
+        if field.name not in free and getattr(config, field.name) != getattr(old, field.name)
+    ]
+    if differing:
+        raise ValueError(f"Weights of {old} cannot start a model of {config}: {', '.join(differing)} differ.")
+    result = TNRD(config)
+    if len(model.stages) != len(result.stages):
+        raise ValueError(f"{len(model.stages)} sets of weights cannot start {len(result.stages)}.")
+    if config.filters < old.filters or config.companions < old.companions:
+        raise ValueError(f"Weights of {old} cannot start the narrower model {config}.")
+    if config.channels != old.channels and (old.channels, config.channels) != (1, 3):
+        raise ValueError(f"A model of {old.channels} channels cannot start one of {config.channels}.")
+    wide = config.channels > old.channels
+    if result.lift is not None:
+        result.lift.picture.copy_(_embed(model.lift.picture if model.lift else None, result.lift.picture, wide))
+    for t, stage in enumerate(result.stages):
+        _begin(model.stages[t], stage, wide)  # type: ignore[arg-type]
+        for curve in (stage.value_scale, stage.reaction):
+            curve.theta[:, 0] -= math.log(config.repeats / old.repeats)  # type: ignore[index, operator, union-attr]
+    return result
+
+
+def _begin(old: DiffusionStage, new: DiffusionStage, wide: bool) -> None:
+    count, read = old.influence.weights.shape[0], old.filters.companion.shape[1]
+    bank = new.filters
+    bank.picture.copy_(_embed(old.filters.picture, bank.picture, wide))
+    bank.companion[:count] = 0
+    bank.companion[:count, :read] = old.filters.companion
+    new.influence.weights[:count] = old.influence.weights
+    if wide:
+        bank.companion[count:, :read] = 0
+    else:
+        new.influence.weights[count:] = 0
+    for name in ("argument_scale", "value_scale", "reaction"):
+        mine, theirs = getattr(new, name), getattr(old, name)
+        mine.theta[: theirs.theta.shape[0]] = _at_weaker_noise(theirs, math.sqrt(3)) if wide else theirs.theta
+
+
+def _embed(old: Tensor | None, new: Tensor, wide: bool) -> Tensor:
+    """Coefficients (F, channels, l, l): the old filters first, on the luminance; the new ones on the chrominance."""
+    result = new - new.mean(1, keepdim=True) if wide else new.clone()
+    if old is not None:
+        result[: old.shape[0]] = old / math.sqrt(new.shape[1] / old.shape[1])
+    return result
+
+
+def _at_weaker_noise(curve: SigmaCurve, factor: float) -> Tensor:
+    """Coefficients of sigma -> curve(sigma/factor), by least squares over the range of the curve."""
+    degree = curve.theta.shape[1] - 1
+    x = np.cos(np.linspace(0, math.pi, CURVE_SAMPLES))  # the samples lie densest at the ends, as Chebyshev's nodes
+    span = math.log1p(SIGMA_TOP / SIGMA_KNEE)
+    weaker = np.clip(2 * np.log1p(np.expm1((x + 1) / 2 * span) / factor) / span - 1, -1, 1)
+    values = np.polynomial.chebyshev.chebval(weaker, curve.theta.double().numpy().T)
+    fitted = np.polynomial.chebyshev.chebfit(x, values.T, degree)
+    return torch.from_numpy(fitted.T).to(curve.theta)
