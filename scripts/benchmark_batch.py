@@ -23,6 +23,7 @@ from typing import Any
 
 # As the command does it, see tnrd/cli/batch.py: for both rates, and before the libraries that read it are loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from evaluate import machine

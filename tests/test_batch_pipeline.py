@@ -8,14 +8,17 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from tnrd.image_io import Picture
 from tnrd.inference.batch import pipeline
 from tnrd.inference.batch.bench import Bench, Prepared, Settings, StoppedError
 from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import Record
 from tnrd.inference.batch.plan import Job
+from tnrd.inference.levels import NoiseLevel
 from tnrd.model import TNRD, TNRDConfig
 
 COUNT = 12
@@ -28,7 +31,10 @@ class Steps(Bench):
         self.pauses = {"read": read, "denoise": denoise, "write": write}
         self.threads: dict[str, set[str]] = {"read": set(), "denoise": set(), "write": set()}
         self.open, self.most, self.lock = Counter[str](), 0, threading.Lock()
+        self.sizes: dict[str, int]
+        self.groups: list[list[str]]
         self.full_at = ""
+        self.size, self.sizes, self.spoilt, self.groups = 8, {}, "", []
 
     def _step(self, name: str) -> None:
         self.threads[name].add(threading.current_thread().name)
@@ -42,13 +48,21 @@ class Steps(Bench):
         if job.name.endswith("bad"):
             self.open[job.name] -= 1
             return {"status": "failed", "output": job.name}
-        return Prepared(job, None, None, {"status": "done", "output": job.name})  # type: ignore[arg-type]
+        side = self.sizes.get(job.name, self.size)
+        picture, noise = Picture(np.zeros((side, side), np.uint8)), NoiseLevel(np.zeros(1, np.float32))
+        return Prepared(job, picture, noise, {"status": "done", "output": job.name})
 
     def denoise(self, prepared: Prepared, is_to_stop: Any) -> Any:
         self._step("denoise")
         if is_to_stop():
             raise StoppedError
+        if prepared.job.name == self.spoilt:
+            raise ValueError("spoilt")
         return prepared.job.name
+
+    def denoise_together(self, group: Any, is_to_stop: Any) -> Any:
+        self.groups.append([prepared.job.name for prepared in group])
+        return [self.denoise(prepared, is_to_stop) for prepared in group]
 
     def write(self, prepared: Prepared, pixels: Any) -> Record:
         self._step("write")
@@ -59,7 +73,10 @@ class Steps(Bench):
         return prepared.record
 
     def failed(self, job: Job, record: Record, error: Exception) -> Record:
-        raise error
+        if str(error) != "spoilt":
+            raise error
+        self.open[job.name] -= 1
+        return {"status": "failed", "output": job.name}
 
 
 def jobs(count: int = COUNT) -> Iterator[Job]:
@@ -68,11 +85,15 @@ def jobs(count: int = COUNT) -> Iterator[Job]:
         yield Job(name, name, name, name)
 
 
+def work(steps: Steps, count: int = COUNT, **changes: Any) -> Iterator[Record]:
+    return pipeline.work_off(jobs(count), steps, **{"threads": 1, "lanes": 1, "together": 1, **changes})
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("slow", ["read", "denoise", "write"])
 def test_all_is_done_and_little_in_flight(threads: int, slow: str) -> None:
     steps = Steps(**{slow: 0.01})
-    records = list(pipeline.work_off(jobs(), steps, threads=threads))
+    records = list(work(steps, threads=threads))
     assert sorted(record["output"] for record in records) == sorted(job.name for job in jobs())
     assert steps.most <= 2 * threads + threads + 1
     assert steps.threads["denoise"] == {threading.current_thread().name}
@@ -80,12 +101,73 @@ def test_all_is_done_and_little_in_flight(threads: int, slow: str) -> None:
     assert not (steps.threads["read"] | steps.threads["write"]) & steps.threads["denoise"]
 
 
+@pytest.mark.parametrize("slow", ["read", "denoise", "write"])
+def test_lanes_do_all_and_keep_little_in_flight(slow: str) -> None:
+    steps = Steps(**{slow: 0.01})
+    records = list(work(steps, lanes=3))
+    assert sorted(record["output"] for record in records) == sorted(job.name for job in jobs())
+    assert steps.most <= 2 + 2 * 3 + 1
+    assert 1 <= len(steps.threads["denoise"]) <= 3
+    assert steps.threads["denoise"] == steps.threads["write"]
+
+
+def test_a_large_picture_has_all_threads_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "LARGE", 100)
+    steps, under_way = Steps(denoise=0.005), Counter[str]()
+    steps.sizes = {"4": 20, "7": 20}
+    denoise = steps.denoise
+
+    def watched(prepared: Prepared, is_to_stop: Any) -> Any:
+        name = "large" if prepared.job.name in steps.sizes else "small"
+        under_way[name] += 1
+        if name == "large":
+            assert under_way["small"] == 0
+            assert threading.current_thread() is threading.main_thread()
+        result = denoise(prepared, is_to_stop)
+        under_way[name] -= 1
+        return result
+
+    steps.denoise = watched  # type: ignore[method-assign]
+    records = list(work(steps, lanes=3))
+    assert sorted(record["output"] for record in records) == sorted(job.name for job in jobs())
+
+
+def test_lanes_overlap() -> None:
+    pause = 0.03
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        list(work(Steps(denoise=pause), lanes=3))
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.7 * pause * COUNT
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("together", [1, 4])
+def test_a_picture_that_cannot_be_denoised_fails_alone(lanes: int, together: int) -> None:
+    steps = Steps()
+    steps.spoilt = "5"
+    records = list(work(steps, lanes=lanes, together=together))
+    assert {record["output"] for record in records if record["status"] == "failed"} == {"5", "3bad", "8bad"}
+    assert len(records) == COUNT
+
+
+def test_pictures_of_one_shape_in_a_row_go_together() -> None:
+    steps = Steps()
+    steps.sizes = {"6": 9, "7": 9}
+    records = list(work(steps, together=4))
+    assert sorted(record["output"] for record in records) == sorted(job.name for job in jobs())
+    assert steps.groups == [["0", "1", "2", "4"], ["6", "7"], ["9", "10", "11"]]
+    assert steps.most <= 2 + 4 + 1 + 1
+
+
 def test_the_three_overlap() -> None:
     pause = 0.03
 
     def seconds() -> float:
         start = time.perf_counter()
-        list(pipeline.work_off(jobs(), Steps(pause, pause, pause), threads=1))
+        list(work(Steps(pause, pause, pause)))
         return time.perf_counter() - start
 
     # One after the other would take three times the pause for each good file. The best of five: others use the machine.
@@ -97,38 +179,47 @@ def test_files_begin_in_their_order() -> None:
     steps = Steps(0.002)
     prepare = steps.prepare
     steps.prepare = lambda job: begun.append(job.name) or prepare(job)  # type: ignore[method-assign,func-returns-value]
-    list(pipeline.work_off(jobs(), steps, threads=1))
+    list(work(steps))
     assert begun == [job.name for job in jobs()]
 
 
-def test_a_stop_finishes_what_is_written_and_begins_nothing() -> None:
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_stop_finishes_what_is_written_and_begins_nothing(lanes: int) -> None:
     steps, records = Steps(write=0.01), []
-    for record in pipeline.work_off(jobs(), steps, is_to_stop=lambda: len(records) >= 3, threads=1):
+    for record in work(steps, 100, is_to_stop=lambda: len(records) >= 3, lanes=lanes):
         records.append(record)
-    assert 3 <= len(records) <= 6
+    assert 3 <= len(records) <= 7
     assert all(record["status"] in ("done", "failed") for record in records)
 
 
-def test_a_full_disk_comes_out_of_its_thread() -> None:
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_full_disk_comes_out_of_its_thread(lanes: int) -> None:
     steps = Steps()
     steps.full_at = "4"
     with pytest.raises(BatchOutputError, match="full"):
-        list(pipeline.work_off(jobs(1000), steps, threads=2))
-    assert steps.most <= 7
+        list(work(steps, 1000, threads=2, lanes=lanes))
+    assert steps.most <= 9
 
 
 def test_leaving_the_loop_ends_the_threads() -> None:
     before = threading.active_count()
-    for _ in pipeline.work_off(jobs(1000), Steps(), threads=2):
+    for _ in work(Steps(), 1000, threads=2, lanes=2):
         break
     assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(
-    ("device", "cores", "threads"), [("cpu", 64, 1), ("cuda", 4, 2), ("cuda", 64, 8), ("mps", 1, 1)]
+    ("device", "cores", "threads", "lanes", "together"),
+    [("cpu", 64, 3, 3, 1), ("cuda", 4, 2, 1, 16), ("cuda", 64, 8, 1, 16), ("mps", 1, 1, 1, 4)],
 )
-def test_a_gpu_is_fed_by_more_threads(monkeypatch: pytest.MonkeyPatch, device: str, cores: int, threads: int) -> None:
+def test_what_suits_a_device(
+    monkeypatch: pytest.MonkeyPatch, device: str, cores: int, threads: int, lanes: int, together: int
+) -> None:
     monkeypatch.setattr(pipeline, "device_of", lambda model: torch.device(device))
     monkeypatch.setattr(pipeline.os, "cpu_count", lambda: cores)
-    settings = Settings(TNRD(TNRDConfig(stages=1, filters=2, kernel_size=3)), "")
-    assert pipeline.threads_beside(Bench(settings, None, None)) == threads  # type: ignore[arg-type]
+    monkeypatch.setattr(pipeline.torch, "get_num_threads", lambda: 3)
+    bench = Bench(Settings(TNRD(TNRDConfig(stages=1, filters=2, kernel_size=3)), ""), None, None)  # type: ignore[arg-type]
+    first = Prepared(Job("", "", "", ""), Picture(np.zeros((512, 512), np.uint8)), None, {})  # type: ignore[arg-type]
+    assert pipeline.threads_beside(bench) == threads
+    assert pipeline.lanes_of(bench) == lanes
+    assert pipeline.together_of(bench, first) == together

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import tnrd
 from tnrd.inference.levels import MAX_SIGMA, NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import load, resolve_device
-from tnrd.inference.restore import DEFAULT_TILE, restore, side_of_tiles
+from tnrd.inference.restore import DEFAULT_TILE, restore, restore_together, side_of_tiles
 from tnrd.model import TNRD, TNRDConfig
 from tnrd.pixels import from_unit, to_unit
 from tnrd.weights import find_weights, save_weights
@@ -461,3 +461,36 @@ def test_the_gpu_agrees_with_the_cpu_and_with_itself(channels: int | None) -> No
     cpu, first, second = (tnrd.denoise(noisy, SIGMA, channel_axis=axis, device=d) for d in ("cpu", "cuda", "cuda"))
     np.testing.assert_array_equal(first, second)
     np.testing.assert_allclose(first, cpu, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["grey", "levels", "map", "colour", "equal channels", "colour model"])
+def test_pictures_that_are_restored_together_are_those_of_one_by_one(kind: str) -> None:
+    """Levels that differ, none at all, and equal channels among the others; tiles smaller than the picture."""
+    rng = np.random.default_rng(5)
+    channels = 1 if kind in ("grey", "levels", "map") else 3
+    torch.manual_seed(0)
+    shape = TNRDConfig(stages=2, filters=4, kernel_size=3, grid=2, channels=3 if kind == "colour model" else 1)
+    network = TNRD(shape)
+    pictures = [rng.integers(0, 255, (37, 50, channels)[: 2 if channels == 1 else 3], np.uint8) for _ in range(4)]
+    if kind == "equal channels":
+        pictures[1] = np.repeat(pictures[1][..., :1], 3, axis=2)
+    levels = [25 / 255, 10 / 255, 0.0, 50 / 255]
+    noises = [given_noise(level, picture) for level, picture in zip(levels, pictures, strict=True)]
+    if kind == "map":
+        noises[1] = given_noise(np.linspace(0, 0.2, 37 * 50).reshape(37, 50), pictures[1])
+    if kind == "colour":
+        noises[0] = NoiseLevel(noises[0].levels, noises[0].levels * np.array([1.4, 0.5, 0.6], np.float32))
+    steps: list[tuple[int, int]] = []
+    together = restore_together(
+        pictures, network, noises, tile=24, dtype=np.uint16, progress=lambda done, total: steps.append((done, total))
+    )
+    for picture, noise, result in zip(pictures, noises, together, strict=True):
+        np.testing.assert_array_equal(result, restore(picture, network, noise, tile=24, dtype=np.uint16))
+    assert [done for done, _ in steps] == list(range(1, steps[-1][1] + 1))
+
+
+def test_pictures_of_different_shapes_are_not_restored_together() -> None:
+    pictures = [np.zeros((8, 8), np.uint8), np.zeros((8, 9), np.uint8)]
+    noises = [given_noise(0.1, picture) for picture in pictures]
+    with pytest.raises(ValueError, match=r"one shape, got \[\(8, 8\), \(8, 9\)\]"):
+        restore_together(pictures, TNRD(TNRDConfig(stages=1, filters=2, kernel_size=3)), noises)

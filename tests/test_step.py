@@ -176,7 +176,7 @@ def test_memory_layout_does_not_matter(layout: str) -> None:
 def test_what_scratch_memory_held_before_does_not_matter(size: tuple[int, ...]) -> None:
     arguments = problem(size)
     expected = solve(arguments, "numba")
-    step_numba._workspace.fill(np.nan)
+    step_numba._workspaces.array.fill(np.nan)
     for a, b in zip(solve(arguments, "numba"), expected, strict=True):
         assert torch.equal(a, b)
 

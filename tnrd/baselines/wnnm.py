@@ -39,7 +39,7 @@ from tnrd.baselines.block_matching import grid, least_candidates, match_patches
 from tnrd.baselines.contract import Progress, Unit, denoiser
 from tnrd.baselines.patch_groups import estimate_groups
 from tnrd.colour import opponent_matrix
-from tnrd.kernels.threads_numba import POOL, use_torch_threads
+from tnrd.kernels.threads_numba import entrance, use_torch_threads
 
 FEEDBACK = 0.1  # delta
 WEIGHT = 2 * math.sqrt(2)  # c
@@ -130,7 +130,7 @@ def _match(
     """The groups of all references, as many rows of them at a time as :func:`estimate` takes."""
     places = []
     for start in range(0, len(rows), BAND * BANDS):
-        with POOL:
+        with entrance():
             places.append(match_patches(y, size, rows[start : start + BAND * BANDS], columns, RADIUS, count))
         report()
     return np.concatenate(places)
@@ -165,7 +165,7 @@ def estimate(
         tops = np.array([max(0, rows[band.start] - RADIUS) for band in bands])
         edges = np.array([bands[0].start, *(band.stop for band in bands)]) * len(columns)
         sums = np.zeros((len(bands), 2, reach, y.shape[1]), np.float32)
-        with POOL:
+        with entrance():
             use_torch_threads()
             estimate_groups(y, f, places.reshape(-1, places.shape[2]), owners.ravel(), edges, tops, size, numbers, sums)
         for top, (values, counts) in zip(tops, sums, strict=True):

@@ -27,9 +27,11 @@ _BLOCK = 1 << 16
 
 def run_batch(options: argparse.Namespace) -> int:
     """Work off many files, or merge the manifests of those who did; the exit status."""
-    # Threads that wait for work sleep rather than spin: reading and writing beside them get the core. A matter of the
-    # whole process, so for the command to say, before the libraries that read it are loaded.
+    # Threads that wait for work sleep rather than spin, and numpy's products take the one thread that asks for them:
+    # what goes on beside them gets the core. A matter of the whole process, so for the command to say, before the
+    # libraries that read it are loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     *inputs, output = options.paths
     _check_paths(inputs, output, options)
     from tnrd.inference.batch.errors import BatchError, BatchInputError, BatchOutputError

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,27 +119,82 @@ def restore(
         ValueError: The model takes other channels, or ``strength`` or ``tile`` is out of range.
         NumericalError: The result is not finite.
     """
-    check_model(model, pixels)
+    restored = restore_together([pixels], model, [noise], strength=strength, tile=tile, dtype=dtype, progress=progress)
+    return restored[0]
+
+
+def restore_together(
+    pictures: Sequence[NDArray[Any]],
+    model: TNRD,
+    noises: Sequence[NoiseLevel],
+    *,
+    strength: float = 1.0,
+    tile: int | None = None,
+    dtype: type[np.generic] | np.dtype[Any] = np.float32,
+    progress: Progress | None = None,
+) -> list[NDArray[Any]]:
+    """Denoise pictures of one shape as one batch, which fills a GPU where they are small.
+
+    Args:
+        pictures: Like the pixels of :func:`restore`.
+        noises: The level of each.
+
+    Other arguments, results and errors are those of :func:`restore`.
+
+    Raises:
+        ValueError: The pictures differ in shape.
+    """
+    shapes = sorted({pixels.shape for pixels in pictures})
+    if len(shapes) > 1:
+        raise ValueError(f"Pictures that are restored together must have one shape, got {shapes}.")
     check_strength(strength)
-    height, width = pixels.shape[:2]
-    tiles = split(height, width, side_of_tiles(model, tile), halo=model.dependence_radius, grid=model.config.grid)
-    idle = strength == 0 or not noise.levels.any()
-    out = np.empty(pixels.shape, dtype)
-    target = out
-    if pixels.ndim == 3 and model.config.channels == 1 and channels_equal(pixels):
-        # The noise of equal channels is one and the same: luminance and chrominance would see a third of its power.
-        pixels, target = pixels[..., 0], out[..., 0]
-        noise = noise if noise.levels.ndim == 2 else NoiseLevel(noise.levels.mean(keepdims=True))
+    groups: dict[tuple[Any, ...], list[_Canvas]] = {}
+    canvases = []
+    for pixels, noise in zip(pictures, noises, strict=True):
+        check_model(model, pixels)
+        canvas = _canvas(pixels, noise, model, np.empty(pixels.shape, dtype))
+        canvases.append(canvas)
+        groups.setdefault(canvas.kind, []).append(canvas)
+    side, (height, width) = side_of_tiles(model, tile), shapes[0][:2]
+    tiles = split(height, width, side, halo=model.dependence_radius, grid=model.config.grid)
+    steps = itertools.product(groups.values(), tiles)
     with torch.inference_mode(), _reproducible(model):
-        for done, part in enumerate(tiles, start=1):
-            unit = to_unit(pixels[part.context])
-            restored = unit if idle else _restore_tile(model, unit, noise.at(part.context), strength)
-            target[part.core] = from_unit(restored[part.inside], out.dtype)
+        for done, (alike, part) in enumerate(steps, start=1):
+            units = [to_unit(canvas.pixels[part.context]) for canvas in alike]
+            if strength > 0 and alike[0].noise.levels.any():
+                units = _restore_tiles(model, units, [canvas.noise.at(part.context) for canvas in alike], strength)
+            for canvas, unit in zip(alike, units, strict=True):
+                canvas.target[part.core] = from_unit(unit[part.inside], canvas.out.dtype)
             if progress is not None:
-                progress(done, len(tiles))
-    if target is not out:
-        out[..., 1:] = target[..., None]
-    return out
+                progress(done, len(groups) * len(tiles))
+    for canvas in canvases:
+        if canvas.target is not canvas.out:
+            canvas.out[..., 1:] = canvas.target[..., None]
+    return [canvas.out for canvas in canvases]
+
+
+@dataclass(frozen=True, eq=False)
+class _Canvas:
+    """A picture at work: of one with equal channels, only the first."""
+
+    pixels: NDArray[Any]
+    noise: NoiseLevel
+    target: NDArray[Any]
+    out: NDArray[Any]
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """Pictures of one kind can share a batch."""
+        noise = self.noise
+        return self.pixels.ndim, noise.levels.shape, noise.planes is None, bool(noise.levels.any())
+
+
+def _canvas(pixels: NDArray[Any], noise: NoiseLevel, model: TNRD, out: NDArray[Any]) -> _Canvas:
+    if pixels.ndim == 2 or model.config.channels > 1 or not channels_equal(pixels):
+        return _Canvas(pixels, noise, out, out)
+    # The noise of equal channels is one and the same: luminance and chrominance would see a third of its power.
+    level = noise if noise.levels.ndim == 2 else NoiseLevel(noise.levels.mean(keepdims=True))
+    return _Canvas(pixels[..., 0], level, out[..., 0], out)
 
 
 def check_strength(strength: float) -> None:
@@ -166,27 +223,39 @@ def side_of_tiles(model: TNRD, tile: int | None) -> int:
     return tile
 
 
-def _restore_tile(model: TNRD, unit: NDArray[np.float32], noise: NoiseLevel, strength: float) -> NDArray[Any]:
-    """One context on the [0, 1] scale, (h, w) or (h, w, 3)."""
+def _restore_tiles(
+    model: TNRD, units: list[NDArray[np.float32]], noises: list[NoiseLevel], strength: float
+) -> list[NDArray[np.float32]]:
+    """Contexts of pictures of one kind on the [0, 1] scale, (h, w) or (h, w, 3) each."""
     parameter = next(model.parameters())
-    x, level = (torch.from_numpy(np.ascontiguousarray(array)).to(parameter) for array in (unit, noise.levels))
-    if unit.ndim == 2:
-        result = model(x[None, None], level[None, None] if level.ndim == 2 else level, strength)[0, 0]
+    x, level = (
+        torch.from_numpy(np.stack(arrays)).to(parameter) for arrays in (units, [noise.levels for noise in noises])
+    )
+    if x.ndim == 3:
+        result = model(x[:, None], level[:, None] if level.ndim == 3 else level[:, 0], strength)[:, 0]
     elif model.config.channels == 3:
-        joint = level[None, None] if level.ndim == 2 else level.square().mean().sqrt()
-        result = model(x.permute(2, 0, 1)[None], joint, strength)[0].permute(1, 2, 0)
+        joint = level[:, None] if level.ndim == 3 else level.square().mean(1).sqrt()
+        result = model(x.permute(0, 3, 1, 2), joint, strength).permute(0, 2, 3, 1)
     else:
-        # One plane after the other: together they would fall out of the cache, and need three times the memory.
-        measured = None if noise.planes is None else torch.from_numpy(noise.planes).to(parameter)
-        planes = zip(colour.to_planes(x.permute(2, 0, 1)), colour.plane_levels(level, measured), strict=True)
-        restored = [model(plane[None, None], plane_level[None], strength)[0] for plane, plane_level in planes]
-        result = colour.from_planes(torch.cat(restored)).permute(1, 2, 0)
-    array: NDArray[Any] = result.to("cpu", torch.float32).numpy()
+        result = _restore_planes(model, x.permute(0, 3, 1, 2), level, noises, strength).permute(0, 2, 3, 1)
+    array: NDArray[np.float32] = result.to("cpu", torch.float32).numpy()
     if not np.isfinite(array).all():
         raise NumericalError(
             "The result is not finite: the weights or the intensities are beyond what can be computed."
         )
-    return array
+    return list(array)
+
+
+def _restore_planes(
+    model: TNRD, rgb: torch.Tensor, level: torch.Tensor, noises: list[NoiseLevel], strength: float
+) -> torch.Tensor:
+    """(N, 3, h, w) by a grey model."""
+    measured = [None if noise.planes is None else torch.from_numpy(noise.planes).to(rgb) for noise in noises]
+    planes = torch.stack([colour.to_planes(picture) for picture in rgb], dim=1)
+    levels = torch.stack([colour.plane_levels(*pair) for pair in zip(level, measured, strict=True)], dim=1)
+    # One plane after the other: together they would fall out of the cache, and need three times the memory.
+    restored = [model(plane[:, None], of_plane, strength)[:, 0] for plane, of_plane in zip(planes, levels, strict=True)]
+    return torch.stack([colour.from_planes(picture) for picture in torch.stack(restored, dim=1)])
 
 
 def _reproducible(model: TNRD) -> AbstractContextManager[Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -28,7 +29,7 @@ from tnrd.kernels.correlate_numba import ANNOUNCED, BLOCKS, Bank, Buffers
 from tnrd.kernels.operators import register
 from tnrd.kernels.simd import COPIES, LANES, LEFT, RIGHT, vectors_beside
 from tnrd.kernels.step_forward_numba import Influence
-from tnrd.kernels.threads_numba import POOL, use_torch_threads
+from tnrd.kernels.threads_numba import entrance, use_torch_threads
 
 CACHE = 5 * 2**15  # floats that a core's cache is trusted to hold
 WIDEST = 34 * LANES  # responses of a row of a strip: 512 pixels and what the kernels reach beyond
@@ -39,7 +40,7 @@ APART = 256
 JOB = 8192  # pixels of a job of the backward pass, so that sums over jobs do not depend on the number of threads
 MOST_JOBS = 64
 
-_workspace = np.empty((0, 0), np.float32)
+_workspaces = threading.local()
 _log = logging.getLogger(__name__)
 
 
@@ -156,7 +157,7 @@ def step(
 ) -> Tensor:  # fmt: skip
     """The step; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`."""
     out = torch.empty(u.shape)
-    with POOL:
+    with entrance():
         layout = plan(tuple(u.shape), len(kernels), kernels.shape[-1], False, use_torch_threads())
         step_forward_numba.forward(
             _array(u), _array(f), layout.parts, _bank(kernels, layout),
@@ -179,7 +180,7 @@ def step_backward(
     reacting = g[:, : f.shape[1]]
     to_u = g.clone(memory_format=torch.contiguous_format)
     to_u[:, : f.shape[1]] -= reaction * reacting
-    with POOL:
+    with entrance():
         use_torch_threads()
         layout = plan(tuple(u.shape), filters, size, True, 0)
         jobs = len(layout.jobs) - 1
@@ -240,7 +241,9 @@ def _blocked(matrix: Tensor) -> NDArray[np.float32]:
 
 def _memory(floats: int) -> NDArray[np.float32]:
     """Scratch memory for every thread, kept between calls: fresh pages would cost a fifth of the time."""
-    global _workspace
-    if _workspace.shape[1] < floats:
-        _workspace = np.empty((int(numba.config.NUMBA_NUM_THREADS), floats), np.float32)  # type: ignore[attr-defined]
-    return _workspace
+    workspace: NDArray[np.float32] | None = getattr(_workspaces, "array", None)
+    if workspace is None or workspace.shape[1] < floats:
+        threads = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+        workspace = np.empty((threads, floats), np.float32)
+        _workspaces.array = workspace
+    return workspace

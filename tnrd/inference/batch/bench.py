@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
+import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,13 +31,14 @@ from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import History, Manifest, Record
 from tnrd.inference.batch.plan import Job
 from tnrd.inference.batch.publish import publish, sha256_of
+from tnrd.inference.batch.reasons import check_hope, reason_of
+from tnrd.inference.levels import NoiseLevel
 from tnrd.inference.loading import device_of
+from tnrd.inference.restore import restore_together
 from tnrd.kernels.dispatch import resolve_engine
 from tnrd.model import TNRD
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
-# What is wrong with the disk is wrong for all files to come.
-_HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class StoppedError(Exception):
@@ -91,6 +92,17 @@ class Prepared:
     record: Record
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def pixel_count(self) -> int:
+        """Of the picture, whatever its channels."""
+        return math.prod(self.picture.pixels.shape[:2])
+
+    @property
+    def batch_kind(self) -> tuple[Any, ...] | None:
+        """Pictures of one kind can be denoised together; None for those that cannot."""
+        pixels = self.picture.pixels
+        return (pixels.shape, pixels.dtype) if isinstance(self.noise, NoiseLevel) else None
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -128,22 +140,35 @@ class Bench:
         Raises:
             StoppedError: ``is_to_stop`` said so after one of the tiles.
         """
+        pixels = prepared.picture.pixels
+        with _timed(prepared.seconds, "denoise"):
+            return restore_assumed(pixels, noise=prepared.noise, **self._how(pixels, is_to_stop))
+
+    def denoise_together(self, group: Sequence[Prepared], is_to_stop: Callable[[], bool]) -> list[NDArray[Any]]:
+        """The clean pixels of pictures of one :attr:`Prepared.batch_kind`; errors as in :meth:`denoise`."""
+        pictures, noises = [one.picture.pixels for one in group], [one.noise for one in group]
+        spent: dict[str, float] = {}
+        with _timed(spent, "denoise"):
+            levels = [noise for noise in noises if isinstance(noise, NoiseLevel)]
+            restored = restore_together(pictures, noises=levels, **self._how(pictures[0], is_to_stop))
+        for one in group:
+            one.seconds["denoise"] = round(spent["denoise"] / len(group), 4)
+        return restored
+
+    def _how(self, pixels: NDArray[Any], is_to_stop: Callable[[], bool]) -> dict[str, Any]:
+        settings = self.settings
 
         def check(done: int, total: int) -> None:
             if done < total and is_to_stop():
                 raise StoppedError
 
-        settings, pixels = self.settings, prepared.picture.pixels
-        with _timed(prepared.seconds, "denoise"):
-            return restore_assumed(
-                pixels,
-                settings.model,
-                prepared.noise,
-                strength=settings.strength,
-                tile=settings.tile,
-                dtype=pixels.dtype,
-                progress=check,
-            )
+        return {
+            "model": settings.model,
+            "strength": settings.strength,
+            "tile": settings.tile,
+            "dtype": pixels.dtype,
+            "progress": check,
+        }
 
     def write(self, prepared: Prepared, pixels: NDArray[Any]) -> Record:
         """Write a result and its line; the record.
@@ -174,10 +199,10 @@ class Bench:
         Raises:
             BatchOutputError: The reason is one that ends the run.
         """
-        _check_hope(error, job.output)
+        check_hope(error, job.output)
         kept = ("input", "output", "input_bytes", "input_sha256")
         failure = {"status": FAILED} | {key: record[key] for key in kept if key in record}
-        failure |= self.settings.receipt | {"error": _reason(error, job)}
+        failure |= self.settings.receipt | {"error": reason_of(error, job)}
         previous = next(self._own_records(job), None)
         if previous != failure:  # once more the same: once in the manifest is enough
             self._note(failure)
@@ -265,32 +290,6 @@ def _remarks(picture: Picture, format: str) -> Iterator[str]:
         yield f"{format} has no place for the picture's {', '.join(lost)}."
     if pixels.dtype.kind == "f" and pixels.max() > 2:
         yield f"The intensities reach {pixels.max():g}; floating-point pictures are taken on the [0, 1] scale."
-
-
-def _check_hope(error: Exception, output: str) -> None:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, BatchOutputError):
-            raise cause
-        if isinstance(cause, OSError) and cause.errno in _HOPELESS:
-            raise BatchOutputError(f"{output}: it cannot be written ({cause.strerror}).") from error
-        cause = cause.__cause__
-
-
-def _reason(error: Exception, job: Job) -> str:
-    """One sentence; the file is named beside it."""
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-        return "there is not enough memory for it."
-    if isinstance(error, FileExistsError):
-        return "its output appeared while it was worked on, and was left alone."
-    if isinstance(error, OSError) and error.strerror:
-        if error.filename == job.input:
-            return f"it cannot be read ({error.strerror})."
-        return f"its output cannot be written ({error.strerror})."
-    text = " ".join(str(error).split()).removeprefix(f"{job.input}: ")
-    if isinstance(error, ValueError) and text:
-        return text
-    return f"a fault of the program, {type(error).__name__}: {text}"
 
 
 @contextlib.contextmanager

@@ -1,10 +1,14 @@
 """Working files off so that reading, denoising and writing overlap.
 
-The diffusion runs in the calling thread and takes all cores (or the GPU) for itself. Beside it, threads decode the next
-pictures and estimate their noise, and encode the previous ones: numpy, zlib, the codecs and the compiled kernels let
-other threads run meanwhile. On the CPU one thread on each side keeps up; a GPU needs more of them.
+Threads decode the next pictures and estimate their noise: numpy, zlib, the codecs and the compiled kernels let other
+threads run meanwhile. On the CPU, pictures of moderate size are then denoised and encoded in *lanes*, as many as torch
+has threads, each picture by one thread: they need not wait for each other after every step, as the threads that share
+a picture do, and a core that is away to decode or encode holds nobody up. Larger pictures take all threads, one after
+the other. On a GPU, pictures in a row that have one shape are denoised *together*, as many as fill it, and other
+threads encode the results.
 
-In memory are the pictures in flight, at most 2 r + w + 1 with r readers and w writers, however many files there are.
+In memory are the pictures in flight, at most 2 r + max(2 l, w + b) + 1 with r readers, l lanes, w writers and b
+pictures together, however many files there are.
 """
 
 from __future__ import annotations
@@ -13,24 +17,49 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
 
 from tnrd.inference.batch.bench import Bench, Prepared, StoppedError
 from tnrd.inference.batch.manifest import Record
 from tnrd.inference.batch.plan import Job
 from tnrd.inference.loading import device_of
+from tnrd.inference.restore import DEFAULT_TILE
+from tnrd.kernels.threads_numba import at_most
 
 MOST_THREADS = 8
+LARGE = 4_000_000  # pixels from which on a picture takes all threads: several at once would take their memory, too
+MOST_TOGETHER = 32
 
 
 def threads_beside(bench: Bench) -> int:
     """How many threads read, and how many write, beside the diffusion."""
     if device_of(bench.settings.model).type == "cpu":
-        return 1
+        return torch.get_num_threads()
     return max(1, min(MOST_THREADS, (os.cpu_count() or 2) // 2))
 
 
+def lanes_of(bench: Bench) -> int:
+    """How many pictures are denoised at once, each by one thread; 1 where each takes the whole device."""
+    return torch.get_num_threads() if device_of(bench.settings.model).type == "cpu" else 1
+
+
+def together_of(bench: Bench, first: Prepared) -> int:
+    """How many pictures of the size of the first one fill the device."""
+    kind = device_of(bench.settings.model).type
+    return 1 if kind == "cpu" else max(1, min(MOST_TOGETHER, DEFAULT_TILE[kind] ** 2 // first.pixel_count))
+
+
 def work_off(
-    jobs: Iterable[Job], bench: Bench, *, is_to_stop: Callable[[], bool] = lambda: False, threads: int | None = None
+    jobs: Iterable[Job],
+    bench: Bench,
+    *,
+    is_to_stop: Callable[[], bool] = lambda: False,
+    threads: int | None = None,
+    lanes: int | None = None,
+    together: int | None = None,
 ) -> Iterator[Record]:
     """Work files off, in order of ``jobs`` as far as they begin; the record of each as it is done.
 
@@ -40,39 +69,125 @@ def work_off(
         is_to_stop: Asked between files, and between the tiles of one: whether to begin nothing more. What is being
             written is then finished, what is being denoised is given up.
         threads: That read, and as many that write; None takes what suits the device.
+        lanes: Pictures that are denoised side by side, each by one thread; None takes what suits the device.
+        together: Pictures of one shape that are denoised as one batch, at most; None takes what suits the device.
 
     Raises:
         BatchOutputError: There is no room, or the manifest cannot be written.
     """
     count = threads_beside(bench) if threads is None else threads
-    ahead: deque[Future[Prepared | Record]] = deque()
-    behind: deque[Future[Record]] = deque()
-    waiting = iter(jobs)
-    with ThreadPoolExecutor(count, "tnrd-read") as readers, ThreadPoolExecutor(count, "tnrd-write") as writers:
-        try:
-            while not is_to_stop():
-                while len(ahead) < 2 * count and (job := next(waiting, None)) is not None:
-                    ahead.append(readers.submit(bench.prepare, job))
-                if not ahead:
+    lanes = lanes_of(bench) if lanes is None else lanes
+    behind: deque[Future[Record | None]] = deque()
+    with (
+        ThreadPoolExecutor(count, "tnrd-read") as readers,
+        ThreadPoolExecutor(lanes, "tnrd-lane") as side_by_side,
+        ThreadPoolExecutor(count, "tnrd-write") as writers,
+    ):
+        prepared_ones = _read_ahead(jobs, bench, readers, count, is_to_stop)
+        for group in _groups(prepared_ones, lambda first: together_of(bench, first) if together is None else together):
+            if not isinstance(group, list):
+                yield group
+            elif lanes > 1 and group[0].pixel_count < LARGE:
+                for prepared in group:
+                    yield from _settle(behind, 2 * lanes - 1)
+                    behind.append(side_by_side.submit(_denoise_and_write, prepared, bench, is_to_stop))
+            else:
+                yield from _settle(behind, 0 if lanes > 1 else count)
+                try:
+                    for prepared, pixels in _denoise(group, bench, is_to_stop):
+                        if isinstance(pixels, Exception):
+                            yield bench.failed(prepared.job, prepared.record, pixels)
+                            continue
+                        yield from _settle(behind, count - 1)
+                        behind.append(writers.submit(bench.write, prepared, pixels))
+                except StoppedError:
                     break
-                prepared = ahead.popleft().result()
-                if isinstance(prepared, Prepared):
-                    try:
-                        pixels = bench.denoise(prepared, is_to_stop)
-                    except StoppedError:
-                        break
-                    except Exception as error:
-                        yield bench.failed(prepared.job, prepared.record, error)
-                        continue
-                    while len(behind) >= count:
-                        yield behind.popleft().result()
-                    behind.append(writers.submit(bench.write, prepared, pixels))
-                    del pixels
-                else:
-                    yield prepared
-                del prepared
-            while behind:
-                yield behind.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
+        yield from _settle(behind, 0)
+
+
+def _read_ahead(
+    jobs: Iterable[Job], bench: Bench, readers: ThreadPoolExecutor, count: int, is_to_stop: Callable[[], bool]
+) -> Iterator[Prepared | Record]:
+    waiting = iter(jobs)
+    ahead: deque[Future[Prepared | Record]] = deque()
+    try:
+        while not is_to_stop():
+            while len(ahead) < 2 * count and (job := next(waiting, None)) is not None:
+                ahead.append(readers.submit(bench.prepare, job))
+            if not ahead:
+                break
+            yield ahead.popleft().result()
+    finally:
+        for future in ahead:
+            future.cancel()
+
+
+def _groups(
+    prepared_ones: Iterable[Prepared | Record], most: Callable[[Prepared], int]
+) -> Iterator[list[Prepared] | Record]:
+    """Pictures in a row of one kind, at most ``most(first of them)``; records go ahead of the group they fall into."""
+    group: list[Prepared] = []
+    for prepared in prepared_ones:
+        if not isinstance(prepared, Prepared):
+            yield prepared
+            continue
+        if group and (prepared.batch_kind is None or prepared.batch_kind != group[0].batch_kind):
+            yield group
+            group = []
+        group.append(prepared)
+        if len(group) >= most(group[0]):
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _denoise(
+    group: list[Prepared], bench: Bench, is_to_stop: Callable[[], bool]
+) -> Iterator[tuple[Prepared, NDArray[Any] | Exception]]:
+    """Each picture with its result, or with the reason why it has none.
+
+    Raises:
+        StoppedError: As asked.
+    """
+    if is_to_stop():
+        raise StoppedError
+    if len(group) > 1:
+        try:
+            results = bench.denoise_together(group, is_to_stop)
+        except StoppedError:
+            raise
+        except Exception:  # one of them is to blame, or there is not enough memory for all: each by itself tells
+            results = []
+        if results:
+            yield from zip(group, results, strict=True)
+            return
+    for prepared in group:
+        try:
+            yield prepared, bench.denoise(prepared, is_to_stop)
+        except StoppedError:
+            raise
+        except Exception as error:
+            yield prepared, error
+
+
+def _settle(behind: deque[Future[Record | None]], most: int) -> Iterator[Record]:
+    """Wait until no more than ``most`` are under way; the records of the others, but of those that were given up."""
+    while len(behind) > most:
+        record = behind.popleft().result()
+        if record is not None:
+            yield record
+
+
+def _denoise_and_write(prepared: Prepared, bench: Bench, is_to_stop: Callable[[], bool]) -> Record | None:
+    """The record; None if the picture was given up."""
+    try:
+        if is_to_stop():
+            return None
+        with at_most(1):
+            pixels = bench.denoise(prepared, is_to_stop)
+    except StoppedError:
+        return None
+    except Exception as error:
+        return bench.failed(prepared.job, prepared.record, error)
+    return bench.write(prepared, pixels)
