@@ -90,7 +90,7 @@ def _state(session: Session, t: int) -> Unit:
 
 
 def _energies(model: TNRD, states: list[Unit], part: Unit, noise: NoiseLevel) -> list[float] | None:
-    if model.config.companions or len(model.stages) > 1 or any(side % model.config.grid for side in part.shape):
+    if not model.config.has_energy or any(side % model.config.grid for side in part.shape):
         return None
     f = torch.from_numpy(np.ascontiguousarray(part))[None, None]
     level = luminance(part, noise)[1]

@@ -14,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tnrd.influence import RadialBasisInfluence
 from tnrd.model import TNRD, TNRDConfig
 from tnrd.stage import DiffusionStage
 
 TINY = TNRDConfig(stages=2, filters=3, kernel_size=3, nodes=11, reach=5.0, sigma_degree=2)
 COLOUR = dataclasses.replace(TINY, channels=3, companions=2)
 HALF = dataclasses.replace(TINY, grid=2, companions=3, vanishing_moments=(1, 2))
-CONFIGS = {"grey": TINY, "colour with companions": COLOUR, "half resolution": HALF}
+SCALES = dataclasses.replace(TINY, scales=2)
+CONFIGS = {"grey": TINY, "colour with companions": COLOUR, "half resolution": HALF, "two scales": SCALES}
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
 
@@ -31,8 +33,9 @@ def random_model(config: TNRDConfig, *, exact: bool = False, scale: float = 0.2)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += scale * torch.randn_like(parameter)
-    for t in range(config.stages):
-        model.stage(t).influence.exact = exact
+    for module in model.modules():
+        if isinstance(module, RadialBasisInfluence):
+            module.exact = exact
     return model.requires_grad_(False)
 
 
@@ -63,8 +66,8 @@ def test_any_image_comes_back_in_its_shape(name: str, n: int, height: int, width
     assert result.dtype == x.dtype
     assert bool(torch.isfinite(result).all())
     assert [u.shape for u in model.trajectory(x, sigma)] == [x.shape] * (config.stages + 1)
-    g = config.grid
-    on_grid = (n, config.components.total, math.ceil(height / g), math.ceil(width / g))
+    g, cell = config.grid, config.cell
+    on_grid = (n, config.components.total, *(cell // g * math.ceil(side / cell) for side in (height, width)))
     assert [u.shape for u in model.states(x, sigma)] == [on_grid] * (config.stages + 1)
 
 
@@ -201,19 +204,23 @@ def test_every_strength_lies_between_two_states(strength: float) -> None:
         dataclasses.replace(TINY, kernel_size=1, vanishing_moments=(0,)),
         dataclasses.replace(HALF, stages=3, companions=0),
         dataclasses.replace(TINY, grid=3, stages=1),
+        SCALES,
+        dataclasses.replace(HALF, scales=2, stages=1),
+        dataclasses.replace(TINY, scales=3, stages=1),
+        dataclasses.replace(TINY, scales=3, stages=1, coarse_kernels="rediscretised"),
     ],
-    ids=lambda c: f"k{c.kernel_size} T{c.stages} g{c.grid} C{c.channels}+{c.companions}",
+    ids=lambda c: f"k{c.kernel_size} T{c.stages} g{c.grid} C{c.channels}+{c.companions} S{c.scales}{c.coarse_kernels}",
 )
 def test_dependence_radius_is_safe_and_not_wasteful(config: TNRDConfig) -> None:
     model = random_model(config, scale=0.5).double()
     radius = model.dependence_radius
-    side = config.grid * (2 * radius // config.grid + 4) + 1  # a whole number of cells and a pixel more
+    side = config.cell * (2 * radius // config.cell + 4) + 1  # a whole number of cells and a pixel more
     x = picture(config, 1, side, side, dtype=torch.float64)
     result = model(x, 0.2)
     rows, columns = torch.arange(side)[:, None], torch.arange(side)[None, :]
     reached = 0
     # Every phase of a cell; which one reaches farthest depends on the direction.
-    for phase in range(config.grid):
+    for phase in range(config.cell):
         middle = side // 2 + phase
         other = x.clone()
         other[:, :, middle, middle] += 0.5
@@ -221,7 +228,7 @@ def test_dependence_radius_is_safe_and_not_wasteful(config: TNRDConfig) -> None:
         distance = torch.maximum((rows - middle).abs(), (columns - middle).abs())
         reached = max(reached, int(distance[changed].max()))
     assert reached <= radius, "a pixel outside the radius was reached"
-    assert reached > radius - 2 * config.grid, "the radius is larger than what is ever reached"
+    assert reached > radius - 2 * config.cell, "the radius is larger than what is ever reached"
 
 
 # --- engines and precision
@@ -370,10 +377,14 @@ def test_the_step_of_a_shared_model_is_the_gradient_of_its_energy(config: TNRDCo
     assert float(slope) == pytest.approx(float((step * direction).sum()), rel=1e-6, abs=1e-8)
 
 
-@pytest.mark.parametrize("config", [TINY, dataclasses.replace(TINY, companions=1, repeats=2)], ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [TINY, dataclasses.replace(TINY, companions=1, repeats=2), dataclasses.replace(SCALES, repeats=2)],
+    ids=str,
+)
 def test_a_model_without_one_energy_says_so(config: TNRDConfig) -> None:
     x = picture(config, 1, 4, 4)
-    with pytest.raises(ValueError, match="one set of weights and no companions"):
+    with pytest.raises(ValueError, match="one set of weights, one grid and no companions"):
         TNRD(config).energy(x, x, 0.1)
 
 

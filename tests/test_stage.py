@@ -76,7 +76,7 @@ def test_the_step_from_the_table_is_nearly_the_exact_one() -> None:
     sigma = torch.full((2, 1, 1, 1), 0.1)
     exact = stage(u, f, sigma).detach()
     stage.influence.exact = False
-    _, outer = stage._scales(sigma)
+    _, outer = stage.scales(sigma)
     # The table's error goes through outer * K^T, whose norm from sup to sup is that of the kernels' sums.
     sums = stage.filters().detach().abs().sum((1, 2, 3))
     bound = float((outer[0, :, 0, 0] * stage.influence.table_error() * sums).sum().detach())

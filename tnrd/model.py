@@ -15,9 +15,11 @@ from torch.nn import functional
 from tnrd.filters import Components, FilterBank
 from tnrd.influence import RadialBasisInfluence
 from tnrd.kernels.correlate_torch import correlate
-from tnrd.stage import DiffusionStage, initial_influence, lift_bank
+from tnrd.multiscale import coarse_size
+from tnrd.stage import GALERKIN, DiffusionStage, initial_influence, lift_bank
 
 LIFT_SIZE = 3
+MOST_SCALES = 6
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class TNRDConfig:
         sigma_degree: Degree of the polynomials that carry the dependence on the noise level.
         repeats: Steps in a row that share one set of weights, a divisor of ``stages``. With all of them, the model is
             gradient descent on one energy.
+        scales: Grids on which the picture diffuses: its own, and coarser ones, each of half the resolution.
+        coarse_kernels: "galerkin" or "rediscretised", the kernels there (:mod:`tnrd.multiscale`).
     """
 
     stages: int = 5
@@ -61,12 +65,16 @@ class TNRDConfig:
     node_width: float | None = None
     sigma_degree: int = 3
     repeats: int = 1
+    scales: int = 1
+    coarse_kernels: str = GALERKIN
 
     def __post_init__(self) -> None:
         if self.stages < 1:
             raise ValueError(f"stages must be at least 1, got {self.stages}.")
         if self.repeats < 1 or self.stages % self.repeats:
             raise ValueError(f"repeats must divide the {self.stages} stages, got {self.repeats}.")
+        if not 1 <= self.scales <= MOST_SCALES:
+            raise ValueError(f"scales must lie in [1, {MOST_SCALES}], got {self.scales}.")
         if self.sigma_degree < 0:
             raise ValueError(f"sigma_degree must be at least 0, got {self.sigma_degree}.")
 
@@ -88,10 +96,20 @@ class TNRDConfig:
     def parameter_count(self) -> int:
         """Number of coefficients that a model of this shape holds."""
         coefficients = self.channels * (self.kernel_size * self.grid) ** 2 + self.companions * self.kernel_size**2
-        curves = (2 * self.filters + 1) * (self.sigma_degree + 1)
-        step = self.filters * (coefficients + self.nodes) + curves
+        influence = self.filters * (self.nodes + 2 * (self.sigma_degree + 1))
+        step = self.filters * coefficients + self.scales * influence + self.sigma_degree + 1
         lift = self.companions * self.channels * (LIFT_SIZE * self.grid) ** 2
         return lift + step * (self.stages // self.repeats)
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether all steps are gradients of one energy."""
+        return not self.companions and self.scales == 1 and self.repeats == self.stages
+
+    @property
+    def cell(self) -> int:
+        """Side in pixels of what the coarsest grid holds in one place: tiles begin at its multiples."""
+        return self.grid * int(2 ** (self.scales - 1))
 
     @property
     def components(self) -> Components:
@@ -134,7 +152,8 @@ class TNRD(nn.Module):
         # Unit-norm kernels spread F units of energy over C components: this keeps the first steps stable.
         amplitude = 0.3 * c.components.total / c.filters
         psi = RadialBasisInfluence(c.filters, c.nodes, c.reach, c.node_width, initial_influence(amplitude))
-        return DiffusionStage(bank, psi, reaction=0.5 if first else 0.1, degree=c.sigma_degree)
+        coarse = [RadialBasisInfluence(c.filters, c.nodes, c.reach, c.node_width) for _ in range(1, c.scales)]
+        return DiffusionStage(bank, psi, 0.5 if first else 0.1, c.sigma_degree, coarse, c.coarse_kernels)
 
     def stage(self, t: int) -> DiffusionStage:
         """The t-th step, t = 0 ... T - 1."""
@@ -145,11 +164,18 @@ class TNRD(nn.Module):
     def dependence_radius(self) -> int:
         """Pixels by which a result can depend on its surroundings.
 
-        Tiles that overlap by it and start at multiples of ``grid`` are exact.
+        Tiles that overlap by it and start at multiples of ``config.cell`` are exact.
         """
-        steps = self.config.stages * 2 * (self.config.kernel_size // 2)
-        lift = LIFT_SIZE // 2 if self.config.companions else 0
-        return self.config.grid * (steps + lift) + (self.config.grid - 1)
+        c = self.config
+        size, step = c.kernel_size, 2 * (c.kernel_size // 2)
+        for depth in range(1, c.scales):
+            size = coarse_size(size) if c.coarse_kernels == GALERKIN else size
+            reached = 2 * (size // 2)  # on the coarse grid; from there P reaches a cell further, and R to its far end
+            for _ in range(depth):
+                reached = 2 * (reached + 1) + 1
+            step = max(step, reached)
+        lift = LIFT_SIZE // 2 if c.companions else 0
+        return c.grid * (c.stages * step + lift) + (c.grid - 1)
 
     def forward(self, x: Tensor, sigma: float | Tensor, strength: float = 1.0) -> Tensor:
         """Denoise.
@@ -210,10 +236,11 @@ class TNRD(nn.Module):
             sigma: As in :meth:`forward`.
 
         Raises:
-            ValueError: The model has different weights per step, or companions: it descends on no single energy.
+            ValueError: The model has different weights per step, companions or coarser grids: it descends on no single
+                energy.
         """
-        if self.config.companions or len(self.stages) > 1:
-            raise ValueError("Only a model of one set of weights and no companions descends on one energy.")
+        if not self.config.has_energy:
+            raise ValueError("Only a model of one set of weights, one grid and no companions descends on one energy.")
         if x.shape != f.shape:
             raise ValueError(f"State and observation must have one shape, got {tuple(x.shape)} and {tuple(f.shape)}.")
         if any(side % self.config.grid for side in x.shape[2:]):
@@ -248,27 +275,30 @@ class TNRD(nn.Module):
 
     def to_grid(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Image and noise level on the computational grid, extended by mirroring to whole cells."""
-        g = self.config.grid
+        g, cell = self.config.grid, self.config.cell
+        x = _whole_cells(x, cell)
+        if level.shape[2:] != (1, 1):
+            level = _whole_cells(level, cell)
         if g == 1:
             return x, level
-        x = functional.pixel_unshuffle(_whole_cells(x, g), g)
+        x = functional.pixel_unshuffle(x, g)
         if level.shape[2:] != (1, 1):
-            power = functional.avg_pool2d(_whole_cells(level, g) ** 2, g)
+            power = functional.avg_pool2d(level**2, g)
             level = torch.where(power > 0, power, 1.0).sqrt() * (power > 0)  # the root has no slope at 0
         return x, level
 
     def _from_grid(self, u: Tensor, height: int, width: int) -> Tensor:
         picture = u[:, : self.config.components.observed]
-        if self.config.grid == 1:
-            return picture
-        return functional.pixel_shuffle(picture, self.config.grid)[..., :height, :width]
+        if self.config.grid > 1:
+            picture = functional.pixel_shuffle(picture, self.config.grid)
+        return picture[..., :height, :width]
 
 
-def _whole_cells(x: Tensor, grid: int) -> Tensor:
-    """Mirror the last rows and columns until both sides are multiples of ``grid``."""
+def _whole_cells(x: Tensor, cell: int) -> Tensor:
+    """Mirror the last rows and columns until both sides are multiples of ``cell``."""
     for axis in (2, 3):
         length = x.shape[axis]
-        missing = -length % grid
+        missing = -length % cell
         if missing:
             mirrored = [max(0, length - 1 - i) for i in range(missing)]
             x = torch.cat([x, x.index_select(axis, torch.tensor(mirrored, device=x.device))], dim=axis)

@@ -4,11 +4,16 @@
 
 the sum being the gradient of sum_i rho_i(K_i u) where each psi_i acts on its own response. Perona-Malik is the same
 force with forward differences for K_i.
+
+With more than one scale the diffusion of the restricted image, prolonged back, is added for each coarser grid
+(:mod:`tnrd.multiscale`), with the same operators and influence functions of its own,
+
+    sum_s P^s [ sum_i K_{s,i}^T psi_{s,i}(K_{s,i} R^s u_{t-1}) ],    K_{s,i} = R^s K_i P^s  or  K_i's own stencil.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -20,10 +25,29 @@ from tnrd.influence import SIGMA_FLOOR, RadialBasisInfluence, SigmaCurve
 from tnrd.kernels.correlate_torch import correlate
 from tnrd.kernels.dispatch import diffusion_step
 from tnrd.kernels.step_torch import diffusion_force
+from tnrd.multiscale import galerkin_kernels, prolong, restrict
 from tnrd.reaction import denoising_energy, denoising_gradient
 
+GALERKIN, REDISCRETISED = COARSE_KERNELS = ("galerkin", "rediscretised")
+Coefficients = list[tuple[Tensor, Tensor]]
 
-class DiffusionStage(nn.Module):
+
+class ScaledInfluence(nn.Module):
+    """Influence functions with their scales c(sigma)/sigma and sigma b(sigma), of one grid."""
+
+    def __init__(self, influence: RadialBasisInfluence, degree: int) -> None:
+        super().__init__()
+        count = influence.weights.shape[0]
+        self.influence = influence
+        self.argument_scale = SigmaCurve(count, degree)
+        self.value_scale = SigmaCurve(count, degree)
+
+    def scales(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors on the argument and on the value of psi, (N, F, 1, 1) or (N, F, H, W)."""
+        return self.argument_scale(sigma) / sigma.clamp_min(SIGMA_FLOOR), sigma * self.value_scale(sigma)
+
+
+class DiffusionStage(ScaledInfluence):
     """One learned step; see the module's equation.
 
     Args:
@@ -31,20 +55,38 @@ class DiffusionStage(nn.Module):
         influence: The functions psi_i.
         reaction: Initial reaction weight lambda, > 0.
         degree: Degree of the noise-level curves of lambda and of the scales of psi.
+        coarse: The functions psi_{s,i} of the coarser grids, the finest of them first.
+        coarse_kernels: "galerkin" or "rediscretised".
+
+    Raises:
+        ValueError: ``coarse_kernels`` is something else.
     """
 
-    def __init__(self, filters: FilterBank, influence: RadialBasisInfluence, reaction: float, degree: int) -> None:
-        super().__init__()
-        count = influence.weights.shape[0]
+    def __init__(
+        self,
+        filters: FilterBank,
+        influence: RadialBasisInfluence,
+        reaction: float,
+        degree: int,
+        coarse: Sequence[RadialBasisInfluence] = (),
+        coarse_kernels: str = GALERKIN,
+    ) -> None:
+        super().__init__(influence, degree)
+        if coarse_kernels not in COARSE_KERNELS:
+            raise ValueError(f"coarse_kernels must be one of {', '.join(COARSE_KERNELS)}, got {coarse_kernels!r}.")
         self.filters = filters
-        self.influence = influence
-        self.argument_scale = SigmaCurve(count, degree)
-        self.value_scale = SigmaCurve(count, degree)
         self.reaction = SigmaCurve(1, degree, initial=reaction)
+        self.coarse = nn.ModuleList([ScaledInfluence(psi, degree) for psi in coarse])
+        self.coarse_kernels = coarse_kernels
 
-    def coefficients(self) -> tuple[Tensor, Tensor]:
-        """Kernels (F, C, k, k) and table of psi (F, L), what a step needs whatever the noise level."""
-        return self.filters(), self.influence.table()
+    def coefficients(self) -> Coefficients:
+        """Kernels (F, C, k, k) and table of psi (F, L) for each grid, what a step needs whatever the noise level."""
+        kernels = self.filters()
+        found = [(kernels, self.influence.table())]
+        for scale in self.coarse:
+            kernels = galerkin_kernels(kernels) if self.coarse_kernels == GALERKIN else kernels
+            found.append((kernels, scale.influence.table()))  # type: ignore[union-attr, operator]
+        return found
 
     def forward(
         self,
@@ -52,12 +94,12 @@ class DiffusionStage(nn.Module):
         f: Tensor,
         sigma: Tensor,
         engine: str = "auto",
-        coefficients: tuple[Tensor, Tensor] | None = None,
+        coefficients: Coefficients | None = None,
     ) -> Tensor:
         """u_t from u_{t-1}.
 
         Args:
-            u: (N, C, H, W) state, the observed components first.
+            u: (N, C, H, W) state, the observed components first; with S coarser grids, H and W multiples of 2^S.
             f: (N, observed, H, W) noisy image.
             sigma: (N, 1, 1, 1) or (N, 1, H, W) noise level, on the [0, 1] scale.
             engine: See :mod:`tnrd.kernels.dispatch`; a step with ``influence.exact`` is computed by torch.
@@ -66,29 +108,53 @@ class DiffusionStage(nn.Module):
         Returns:
             The shape of ``u``.
         """
-        psi, (inner, outer) = self.influence, self._scales(sigma)
-        if not psi.exact:
-            kernels, table = coefficients or self.coefficients()
-            reaction = self.reaction(sigma)
-            return diffusion_step(u, f, kernels, table, psi.origin, psi.spacing, inner, outer, reaction, engine)
-        observed = f.shape[1]
-        step = diffusion_force(u, self.filters(), lambda z: psi(z, inner, outer))
-        step[:, :observed] += denoising_gradient(u[:, :observed], f, self.reaction(sigma))
-        return u - step
+        of_grid = coefficients or self.coefficients()
+        result = _step(u, f, sigma, self, of_grid[0], self.reaction(sigma), engine)
+        for depth, scale in enumerate(self.coarse, start=1):
+            u, sigma = restrict(u), _restricted_level(sigma)
+            observed = u[:, : f.shape[1]]
+            still = torch.zeros_like(sigma[:, :, :1, :1])
+            change = _step(u, observed, sigma, scale, of_grid[depth], still, engine) - u  # type: ignore[arg-type]
+            for _ in range(depth):
+                change = prolong(change)
+            result = result + change
+        return result
 
     @torch.no_grad()
     def energy(self, u: Tensor, f: Tensor, sigma: Tensor) -> Tensor:
         """E(u) = sum_i sum_x rho_i((K_i u)(x)) + lambda/2 ||u - f||^2 per image, (N,); the step is its gradient.
 
+        That holds on one grid only: what a coarser one adds is prolonged by P, which is not the adjoint of R.
+
         The potential scales as rho_{i, sigma}(z) = sigma^2 b_i/c_i rho_i(c_i z/sigma). Shapes as in :meth:`forward`.
         """
-        inner, outer = self._scales(sigma)
+        inner, outer = self.scales(sigma)
         potential = outer / inner * self.influence.potential(inner * correlate(u, self.filters()))
         data = denoising_energy(u[:, : f.shape[1]], f, self.reaction(sigma))
         return potential.flatten(1).sum(1) + data
 
-    def _scales(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        return self.argument_scale(sigma) / sigma.clamp_min(SIGMA_FLOOR), sigma * self.value_scale(sigma)
+
+def _step(
+    u: Tensor, f: Tensor, sigma: Tensor, scaled: ScaledInfluence, of_grid: tuple[Tensor, Tensor], reaction: Tensor,
+    engine: str,
+) -> Tensor:  # fmt: skip
+    """The step on one grid."""
+    psi, (kernels, table) = scaled.influence, of_grid
+    inner, outer = scaled.scales(sigma)
+    if not psi.exact:
+        return diffusion_step(u, f, kernels, table, psi.origin, psi.spacing, inner, outer, reaction, engine)
+    observed = f.shape[1]
+    step = diffusion_force(u, kernels, lambda z: psi(z, inner, outer))
+    step[:, :observed] += denoising_gradient(u[:, :observed], f, reaction)
+    return u - step
+
+
+def _restricted_level(sigma: Tensor) -> Tensor:
+    """Standard deviation of the mean of four values with independent noise."""
+    if sigma.shape[2:] == (1, 1):
+        return sigma / 2
+    power = restrict(sigma**2)
+    return torch.where(power > 0, power, 1.0).sqrt() * (power > 0) / 2  # the root has no slope at 0
 
 
 def initial_influence(amplitude: float) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:

@@ -69,7 +69,7 @@ def averaging_kernel(model: TNRD, image: ArrayLike, sigma: float, row: int, colu
         raise ValueError(f"The pixel must lie in the picture of {height} x {width}, got row {row}, column {column}.")
     if np.ndim(sigma) != 0:
         raise ValueError(f"sigma must be one value, got an array of shape {np.shape(sigma)}.")
-    reach, grid = model.dependence_radius, model.config.grid
+    reach, grid = model.dependence_radius, model.config.cell
     rows, columns = _context(row, height, reach, grid), _context(column, width, reach, grid)
     crop = np.ascontiguousarray(to_unit(pixels[rows, columns]))
     weights = _gradient(model, crop, float(sigma), row - rows.start, column - columns.start)
@@ -108,7 +108,9 @@ def muted(model: TNRD, filters: Iterable[tuple[int, int]]) -> TNRD:
         for t, i in filters:
             if not (0 <= t < steps and 0 <= i < count):
                 raise ValueError(f"The model has the steps 0 to {steps - 1} of filters 0 to {count - 1}, got {(t, i)}.")
-            twin.stage(t).influence.weights[i] = 0.0
+            stage = twin.stage(t)
+            for scaled in (stage, *stage.coarse):
+                scaled.influence.weights[i] = 0.0
     return twin
 
 

@@ -156,7 +156,7 @@ def restore_together(
         canvases.append(canvas)
         groups.setdefault(canvas.kind, []).append(canvas)
     side, (height, width) = side_of_tiles(model, tile), shapes[0][:2]
-    tiles = split(height, width, side, halo=model.dependence_radius, grid=model.config.grid)
+    tiles = split(height, width, side, halo=model.dependence_radius, grid=model.config.cell)
     steps = itertools.product(groups.values(), tiles)
     with torch.inference_mode(), _reproducible(model):
         for done, (alike, part) in enumerate(steps, start=1):
@@ -218,8 +218,8 @@ def side_of_tiles(model: TNRD, tile: int | None) -> int:
     """
     if tile is None:
         return DEFAULT_TILE[device_of(model).type]
-    if tile < model.config.grid:
-        raise ValueError(f"tile must be at least {model.config.grid}, the side of the model's cells, got {tile}.")
+    if tile < model.config.cell:
+        raise ValueError(f"tile must be at least {model.config.cell}, the side of the model's cells, got {tile}.")
     return tile
 
 

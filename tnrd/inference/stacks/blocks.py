@@ -73,7 +73,7 @@ def restored(
     margin = halo(network)
     rows = stack.ndim - (3 if colour else 2)
     least = max(min_chunk, margin)
-    wanted = {axis: aligned(stack.chunks[axis], least, network.config.grid) for axis in (rows, rows + 1)}
+    wanted = {axis: aligned(stack.chunks[axis], least, network.config.cell) for axis in (rows, rows + 1)}
     stack = stack.rechunk({**wanted, **({stack.ndim - 1: -1} if colour else {})})
     # One level for all is broadcast; else each block of planes gets its own.
     noise = noise.rechunk({axis: stack.chunks[axis] for axis in range(rows) if noise.shape[axis] > 1})
@@ -94,7 +94,7 @@ def restored(
 
 def halo(network: TNRD) -> int:
     """Pixels that a context reaches beyond its block: the dependence radius in whole cells."""
-    grid = network.config.grid
+    grid = network.config.cell
     return -(-network.dependence_radius // grid) * grid
 
 

@@ -109,7 +109,7 @@ def denoise_volume(
     reference, network = refer(model, device, engine)
     found = open_source(source, series=series, channel_axis=channel_axis)
     try:
-        step = math.lcm(_SIDE_STEP, network.config.grid)
+        step = math.lcm(_SIDE_STEP, network.config.cell)
         work = Work(found, reference, network, sigma, strength, -(-side // step) * step, progress)
         with runner(scheduler) as (run, most):
             if Path(target).suffix.lower() == _ZARR_SUFFIX:

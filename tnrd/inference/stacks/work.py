@@ -54,7 +54,7 @@ class Work:
         self.stack = stack if array.ndim == 3 or self.colour else stack[..., 0]
         self.noise = noise_of(self.stack, _by_plane(sigma, source), colour=self.colour)
         self.shared = self.noise.shape[0] == 1
-        rows, columns = (_cuts(length, side, halo(network), network.config.grid) for length in array.shape[1:3])
+        rows, columns = (_cuts(length, side, halo(network), network.config.cell) for length in array.shape[1:3])
         self.rows, self.columns = rows, columns
         self.levels: dict[int, NoiseLevel] = {}
         self.done = 0
