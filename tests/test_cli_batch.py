@@ -105,7 +105,8 @@ def test_a_list_of_many_blocks(cli: Cli, batch: Batch, monkeypatch: pytest.Monke
     assert receipt["files"]["failed"] == 2000
     assert len(receipt["failures"]) == 1000
     assert "... and 1000 more" in run.err
-    assert [record["input"] for record in lines(batch.out / "tnrd-manifest.jsonl")] == names
+    # Two threads read, and each notes what it could not.
+    assert sorted(record["input"] for record in lines(batch.out / "tnrd-manifest.jsonl")) == sorted(names)
 
 
 @pytest.mark.parametrize(

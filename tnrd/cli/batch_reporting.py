@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -37,7 +38,12 @@ class Interruption:
                     self._previous[number] = signal.signal(number, self._take)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self.status is not None and kind is KeyboardInterrupt:
+            # The interpreter would wait for the threads that read, denoise and write.
+            say("Interrupted.")
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ def work_off(
     threads: int | None = None,
     lanes: int | None = None,
     together: int | None = None,
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """Work files off, in order of ``jobs`` as far as they begin; the record of each as it is done.
 
     Args:
@@ -74,14 +75,15 @@ def work_off(
 
     Raises:
         BatchOutputError: There is no room, or the manifest cannot be written.
+        KeyboardInterrupt: Thrown in here, or a signal's; what is under way is then not waited for.
     """
     count = threads_beside(bench) if threads is None else threads
     lanes = lanes_of(bench) if lanes is None else lanes
     behind: deque[Future[Record | None]] = deque()
     with (
-        ThreadPoolExecutor(count, "tnrd-read") as readers,
-        ThreadPoolExecutor(lanes, "tnrd-lane") as side_by_side,
-        ThreadPoolExecutor(count, "tnrd-write") as writers,
+        _threads(count, "tnrd-read") as readers,
+        _threads(lanes, "tnrd-lane") as side_by_side,
+        _threads(count, "tnrd-write") as writers,
     ):
         prepared_ones = _read_ahead(jobs, bench, readers, count, is_to_stop)
         for group in _groups(prepared_ones, lambda first: together_of(bench, first) if together is None else together):
@@ -103,6 +105,19 @@ def work_off(
                 except StoppedError:
                     break
         yield from _settle(behind, 0)
+
+
+@contextmanager
+def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose tasks are finished at the end, but not if the end is an interruption."""
+    pool, is_interrupted = ThreadPoolExecutor(count, name), False
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        is_interrupted = True
+        raise
+    finally:
+        pool.shutdown(wait=not is_interrupted, cancel_futures=is_interrupted)
 
 
 def _read_ahead(

@@ -206,12 +206,15 @@ def run(
         history = History([manifest, *others])
         bench = Bench(settings, lines, history, skip_existing, overwrite)
         start = time.monotonic()
+        records = work_off(plan, bench, is_to_stop=is_to_stop)
         try:
-            for record in work_off(plan, bench, is_to_stop=is_to_stop):
+            for record in records:
                 result.count(record)
                 result.seconds = time.monotonic() - start
                 if report is not None:
                     report(result, record)
+        except KeyboardInterrupt as interrupt:
+            records.throw(interrupt)
         except BatchOutputError as error:
             result.stopped = str(error)
         if result.stopped is None and result.reached < result.total:
