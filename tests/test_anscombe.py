@@ -46,6 +46,14 @@ def test_table_and_closed_form_meet(relative: float) -> None:
     np.testing.assert_allclose(found, photons, rtol=1e-4)
 
 
+@pytest.mark.parametrize("relative", [0.0, 2.0, 20.0])
+def test_the_range_of_many_photons_is_that_of_the_sum(relative: float) -> None:
+    for photons in (150.0, 201.0, 5000.0):
+        exact = mean_of_transform(np.array([0.0, photons]), relative)
+        np.testing.assert_allclose(stabilised_range(1.0, relative, photons), exact, atol=4e-5)
+    assert stabilised_range(1e-9, 0.0)[1] == pytest.approx(2e9**0.5 * 2**0.5)
+
+
 def test_it_rises_and_nothing_is_darker_than_black() -> None:
     values = np.linspace(-3, 60, 2000)
     found = unstabilise(values, 0.1, 0.2)

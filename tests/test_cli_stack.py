@@ -43,10 +43,37 @@ def test_a_zarr_needs_no_flag_and_is_not_begun_twice(stack: Path, capfd: pytest.
     assert "exists" in capfd.readouterr().err
 
 
+def test_photon_noise_is_given_or_measured_and_said(stack: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    photons = np.random.default_rng(0).poisson(np.linspace(5, 60, 3 * 48 * 56).reshape(3, 48, 56))
+    tifffile.imwrite(stack, (photons * 655).astype(np.uint16), metadata={"axes": "ZYX"})
+    out, options = stack.with_name("clean.tif"), ["--stack", "--noise", "poisson-gaussian", "--model", "fast", "--json"]
+    given = ["--gain", str(255 * 655 / 65535), "--read-noise", "0.5"]
+    assert main([str(stack), str(out), *options, *given]) == 0
+    said = capfd.readouterr()
+    receipt = json.loads(said.out)
+    assert receipt["noise"] == "poisson-gaussian"
+    assert receipt["sigma"] == {
+        "gain": pytest.approx([2.549], abs=0.001),
+        "read_noise": pytest.approx([0.5]),
+        "unit": "8-bit",
+        "source": "given",
+    }
+    assert said.err == ""
+    middle = tnrd.denoise_photon_noise(tifffile.imread(stack)[1], 655 / 65535, 0.5 / 255, model="fast")
+    np.testing.assert_allclose(tifffile.imread(out)[1], np.rint(np.clip(middle, 0, 1) * 65535), atol=1)
+    assert main([str(stack), str(out), *options, "--per-plane", "--overwrite"]) == 0
+    said = capfd.readouterr()
+    receipt = json.loads(said.out)["sigma"]
+    assert (len(receipt["gain"]), len(receipt["read_noise"]), receipt["source"]) == (3, 3, "estimated")
+    shown = ", ".join(f"{gain:.3g}" for gain in receipt["gain"])
+    assert f"The estimated photon noise: gain = {shown}, read noise = " in said.err
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--noise", "poisson-gaussian"], "not yet for stacks"),
+        (["--noise", "poisson-gaussian", "--sigma", "3"], "--sigma is for Gaussian noise"),
+        (["--noise", "poisson-gaussian", "--gain", "1", "--per-plane"], "--gain gives them"),
         (["--per-plane", "--sigma", "3"], "--sigma gives it"),
         (["--scheduler", "tcp://127.0.0.1:9"], "scheduler"),
     ],

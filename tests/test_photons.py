@@ -9,7 +9,8 @@ from skimage import data
 
 import tnrd
 from tnrd.degradations import add_poisson_gaussian
-from tnrd.inference.photons import denoise_photon_noise, enlarged
+from tnrd.inference.photons import denoise_photon_noise
+from tnrd.inference.whitening import enlarged
 from tnrd.metrics import psnr
 from tnrd.pixels import binned
 

@@ -18,8 +18,9 @@ FORMAT = "tnrd-1"
 MANIFEST_KEYS = {"file", "kind", "sha256", "description"}
 KINDS = ("diffusion", "baseline")  # the project's models, and what the learned among the baselines need
 SUFFIX = ".safetensors"
-# What most people want to say, and what it means at present.
+# What most people want to say, and what it means at present, for grey pictures and for those with colours.
 ALIASES = {"fast": "gray-fast", "default": "gray", "best": "gray-best"}
+COLOUR_ALIASES: dict[str, str] = {}
 
 
 class WeightsError(ValueError):
@@ -62,11 +63,12 @@ def available_models() -> dict[str, str]:
     return {name: str(entry["description"]) for name, entry in manifest if entry["kind"] == KINDS[0]}
 
 
-def find_weights(model: str | Path) -> WeightsFile:
+def find_weights(model: str | Path, *, colour: bool = False) -> WeightsFile:
     """Resolve the name of shipped weights, or the path of a .safetensors file, and check its hash.
 
     Args:
         model: "fast", "default" or "best"; the name of shipped weights; or a path that ends in .safetensors.
+        colour: The first three are to mean weights for colour pictures, where there are such.
 
     Returns:
         The file and its SHA-256.
@@ -78,6 +80,8 @@ def find_weights(model: str | Path) -> WeightsFile:
         return _read(str(model), Path(model))
     manifest = _manifest()
     name = ALIASES.get(str(model), str(model))
+    if colour:
+        name = COLOUR_ALIASES.get(str(model), name)
     if name not in manifest:
         known = ", ".join([*available_models(), *ALIASES])
         raise WeightsError(f"No weights {str(model)!r}: give one of {known}, or a path to a {SUFFIX} file.")

@@ -145,7 +145,7 @@ def _add_stack(add: Callable[..., argparse.Action]) -> None:
         action="store_true",
         help="work block by block: multi-page, tiled, Big- or OME-TIFF; always for .zarr",
     )
-    add("--per-plane", action="store_true", help="estimate the noise level of each plane by itself, not once for all")
+    add("--per-plane", action="store_true", help="estimate the noise of each plane by itself, not once for all")
     add("--channel-axis", type=int, metavar="N", help="the axis of the colours in a Zarr array")
     add("--scheduler", metavar="ADDRESS", help="of a Dask cluster, such as tcp://host:8786; its workers do the work")
 

@@ -5,9 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from tnrd import __version__
+from tnrd.cli.options import assumed
 from tnrd.cli.reporting import INPUT, USAGE, WEIGHTS, CommandError, ending, progress, say, to_stdout
+
+if TYPE_CHECKING:
+    from tnrd.inference.assumption import Assumption
+    from tnrd.inference.stacks.volume import VolumeReport
+
+# Planes whose noise is said on a line.
+_FEW = 8
 
 
 def run_stack(options: argparse.Namespace) -> int:
@@ -19,7 +29,7 @@ def run_stack(options: argparse.Namespace) -> int:
 
     _check(options)
     start = time.perf_counter()
-    sigma = "per-plane" if options.per_plane else None if options.sigma is None else options.sigma / 255
+    known = assumed(options)
     with (
         ending(USAGE, ImportError, ValueError),
         ending(INPUT, VolumeError, ImageError),
@@ -29,7 +39,10 @@ def run_stack(options: argparse.Namespace) -> int:
         done = denoise_volume(
             options.input,
             options.output,
-            sigma,
+            "per-plane" if options.per_plane else known.sigma,
+            noise=known.kind,
+            gain=known.gain,
+            read_noise=known.read_noise,
             model=options.model,
             strength=options.strength,
             channel_axis=options.channel_axis,
@@ -40,11 +53,9 @@ def run_stack(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
             progress=report,
         )
-    levels = [round(255 * level, 4) for level in done.sigma]
     if not options.quiet:
-        if options.sigma is None:
-            shown = ", ".join(f"{level:.1f}" for level in levels[:8]) + (" ..." if len(levels) > 8 else "")
-            say(f"The estimated noise level is sigma = {shown} on the 8-bit scale.")
+        if not known.is_given:
+            _say_noise(done)
         if done.kept:
             say(f"{done.kept} blocks of an earlier run were kept.")
     if options.json:
@@ -54,7 +65,8 @@ def run_stack(options: argparse.Namespace) -> int:
             "output": options.output,
             "planes": done.planes,
             "blocks": {"done": done.blocks, "kept": done.kept},
-            "sigma": {"values": levels, "unit": "8-bit", "source": "estimated" if options.sigma is None else "given"},
+            "noise": options.noise,
+            "sigma": _noise_receipt(done, known),
             "strength": options.strength,
             "weights": {"name": options.model, "sha256": done.sha256},
             "seconds": round(time.perf_counter() - start, 3),
@@ -63,10 +75,31 @@ def run_stack(options: argparse.Namespace) -> int:
     return 0
 
 
+def _say_noise(done: VolumeReport) -> None:
+    if done.photon_noise:
+        gain, read_noise = (_listed(values, ".3g") for values in zip(*done.photon_noise, strict=True))
+        say(f"The estimated photon noise: gain = {gain}, read noise = {read_noise} on the 8-bit scale.")
+    elif done.sigma:
+        say(f"The estimated noise level is sigma = {_listed(done.sigma, '.1f')} on the 8-bit scale.")
+
+
+def _listed(values: Sequence[float], form: str) -> str:
+    """The first of them on the 8-bit scale."""
+    return ", ".join(f"{255 * value:{form}}" for value in values[:_FEW]) + (" ..." if len(values) > _FEW else "")
+
+
+def _noise_receipt(done: VolumeReport, known: Assumption) -> dict[str, Any]:
+    source = {"unit": "8-bit", "source": "given" if known.is_given else "estimated"}
+    if known.kind == "gaussian":
+        return {"values": [round(255 * level, 4) for level in done.sigma], **source}
+    gains, read_noises = ([255 * noise[at] for noise in done.photon_noise] for at in (0, 1))
+    return {"gain": gains, "read_noise": read_noises, **source}
+
+
 def _check(options: argparse.Namespace) -> None:
     if "-" in (options.input, options.output):
         raise CommandError(USAGE, "A stack comes from a file and goes to a file, not through a pipe.")
-    if options.noise != "gaussian":
-        raise CommandError(USAGE, "Photon noise is known for pictures, not yet for stacks.")
     if options.per_plane and options.sigma is not None:
         raise CommandError(USAGE, "--per-plane estimates the noise level; --sigma gives it.")
+    if options.per_plane and options.gain is not None:
+        raise CommandError(USAGE, "--per-plane estimates gain and read noise; --gain gives them.")

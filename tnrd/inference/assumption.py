@@ -100,7 +100,7 @@ def restore_assumed(
 ) -> NDArray[Any]:
     """Restore pixels of any depth whatever their noise; the arguments are those of :func:`restore`.
 
-    Photon noise takes some 40 bytes a sample beside the picture, plain noise a bounded amount.
+    Photon noise takes some 20 bytes a sample beside the picture, plain noise a bounded amount.
     """
     if isinstance(noise, NoiseLevel):
         return restore(pixels, model, noise, strength=strength, tile=tile, dtype=dtype, progress=progress)

@@ -16,6 +16,8 @@ from tnrd.pixels import to_unit, unit_of
 
 # The models are trained up to 75/255; a third beyond that still gives sensible pictures.
 MAX_SIGMA = 100 / 255
+# Levels that differ by no more than this factor count as one.
+_ALIKE = 1.1
 # Luminance and chrominance are measured on blocks of the picture, spread evenly over at most this side.
 _SAMPLE_SIDE = 1024
 _SAMPLE_BLOCK = 128
@@ -33,6 +35,12 @@ class NoiseLevel:
 
     levels: NDArray[np.float32]
     planes: NDArray[np.float32] | None = None
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether it is about the same in all channels and independent between them, as models of colour take it."""
+        spreads = [found for found in (self.levels, self.planes) if found is not None and found.shape == (3,)]
+        return all(found.max() <= _ALIKE * found.min() for found in spreads)
 
     def at(self, area: Area) -> NoiseLevel:
         """The noise of a part of the picture."""

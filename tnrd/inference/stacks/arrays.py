@@ -17,6 +17,9 @@ def denoise_array(
     array: Any,
     sigma: Sigma = None,
     *,
+    noise: str = "gaussian",
+    gain: float | None = None,
+    read_noise: float | None = None,
     model: str | Path = "default",
     strength: float = 1.0,
     channel_axis: int | None = None,
@@ -28,13 +31,18 @@ def denoise_array(
 
     The last two axes, the channels left aside, are a picture; every index of the axes before them is a picture of its
     own. The result equals that of each picture computed whole (:func:`tnrd.denoise`) to float rounding, whatever the
-    chunks. One difference: a colour picture is denoised as such even where its channels are equal, since a block
-    cannot know the others; pass a grey picture that is stored as colour by one of its channels.
+    chunks. Two differences in colour: "default" and "best" mean the grey models, in luminance and chrominance, and
+    a picture is denoised as colour even where its channels are equal, since a block cannot know the others; pass a grey
+    picture that is stored as colour by one of its channels.
 
-    Nothing is computed but the noise level (with ``sigma=None``). Any scheduler of Dask computes the rest. The model
-    is loaded once in each process, by name and hash; a path has to be readable there. Threads of one process take
-    turns in the compiled kernels, each of which uses all cores that torch is allowed (``OMP_NUM_THREADS``, which
-    Dask's workers set to 1): give workers one thread each.
+    Photon noise is denoised as by :func:`tnrd.denoise_photon_noise`, given the same ``white``: that of a plane whose
+    noise is estimated by itself, else that of the plane in the middle.
+
+    Nothing is computed but the noise (with ``sigma=None``) and, of photon noise, what the samples of the planes tell,
+    since it decides how many pixels are added up, and so the halo. Any scheduler of Dask computes the rest. The model
+    is loaded once in each process, by name and hash; a path has to be readable there. Threads of one process take turns
+    in the compiled kernels, each of which uses all cores that torch is allowed (``OMP_NUM_THREADS``, which Dask's
+    workers set to 1): give workers one thread each.
 
     Args:
         array: A Dask array, a Zarr array, or what ``dask.array.from_array`` takes; uint8, uint16 or floating point.
@@ -42,13 +50,19 @@ def denoise_array(
         sigma: Standard deviation of the noise on the [0, 1] scale, whatever the dtype. None: estimated once, from
             the plane in the middle. "per-plane": estimated for each plane when it is computed. One number; or one a
             plane, of the shape of the leading axes; for colour also one a channel, in a last axis of 3. Estimates
-            read whole planes up to 1024 x 1024, and evenly spread blocks of larger ones.
+            read whole planes up to 1024 x 1024, and evenly spread blocks of larger ones. Of photon noise None, or
+            "per-plane" to estimate gain and read noise of each plane, now, for which all planes are read.
+        noise: "gaussian" or "poisson-gaussian", photon and read noise: var(f) = gain u + read_noise^2.
+        gain: Of photon noise: the signal of one photon on the [0, 1] scale; None to estimate it together with the read
+            noise: once, now, from the plane in the middle, or see ``sigma``.
+        read_noise: Of photon noise: standard deviation at black on that scale; 0 when only ``gain`` is given.
         model: A name or a path, see :func:`tnrd.denoise`.
         strength: See :func:`tnrd.denoise`.
         channel_axis: The axis of the colours (length 3, or 1); None for grey. Channels that are no colours, such as a
             microscope's dyes, are planes: leave them among the leading axes.
         min_chunk: Chunks are merged until their sides in the picture reach this, and at least the halo. A block of
-            side c computes (c + 2 halo)^2 pixels, with a halo of 36 pixels for the default model.
+            side c computes (c + 2 halo)^2 pixels, with a halo of 36 pixels for the default model, and about twice
+            that each time that pixels are added up two by two for want of photons.
         device: See :func:`tnrd.denoise`; chosen by each worker.
         engine: See :func:`tnrd.denoise`.
 
@@ -69,6 +83,9 @@ def denoise_array(
         True
     """
     check_installed()
+    from tnrd.inference.assumption import Assumption
     from tnrd.inference.stacks.blocks import lazily
+    from tnrd.inference.stacks.sampling import StackAssumption
 
-    return lazily(array, sigma, model, strength, channel_axis, min_chunk, device, engine)
+    assumed = StackAssumption(sigma, Assumption(noise, gain=gain, read_noise=read_noise))
+    return lazily(array, assumed, model, strength, channel_axis, min_chunk, device, engine)

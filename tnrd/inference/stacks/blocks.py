@@ -2,7 +2,8 @@
 
 A pixel of the result depends on pixels at most :attr:`tnrd.model.TNRD.dependence_radius` away. So each block is
 computed from a context that reaches this halo beyond it (``dask.array.map_overlap``), or ends at the border of the
-picture, where the model mirrors as it would untiled. Blocks begin at multiples of the model's grid.
+picture, where the model mirrors as it would untiled. Blocks begin at multiples of the model's grid. Where photons are
+so few that pixels are added up (:mod:`tnrd.inference.whitening`), grid and halo are those of the larger pixels.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from tnrd import colour as opponents
-from tnrd.inference.levels import NoiseLevel
+from tnrd.inference.levels import NoiseLevel, given_noise
 from tnrd.inference.restore import check_strength, restore, side_of_tiles
 from tnrd.inference.stacks.reference import ModelReference, refer
-from tnrd.inference.stacks.sampling import Sigma, noise_of
+from tnrd.inference.stacks.sampling import OfPlane, StackAssumption, StackNoise, noise_of
+from tnrd.inference.whitening import reach
 from tnrd.model import TNRD
 from tnrd.pixels import check_finite, from_unit, to_unit
 
@@ -30,7 +32,7 @@ DEFAULT_CHUNK = 768
 
 def lazily(
     array: Any,
-    sigma: Sigma,
+    assumed: StackAssumption,
     model: str | Path,
     strength: float,
     channel_axis: int | None,
@@ -52,7 +54,7 @@ def lazily(
     if 0 in stack.shape:
         raise ValueError(f"The array has no pixels: its shape is {stack.shape}.")
     check_channels(network, coloured)
-    noise = noise_of(stack, sigma, colour=coloured)
+    noise = noise_of(stack, assumed, colour=coloured)
     result = restored(stack, noise, reference, network, strength=strength, colour=coloured, min_chunk=min_chunk)
     if axis is None:
         return result
@@ -61,7 +63,7 @@ def lazily(
 
 def restored(
     stack: da.Array,
-    noise: da.Array,
+    noise: StackNoise,
     reference: ModelReference,
     network: TNRD,
     *,
@@ -70,19 +72,19 @@ def restored(
     min_chunk: int,
 ) -> da.Array:
     """The lazy result for (..., M, N[, 3]) and its noise (:func:`tnrd.inference.stacks.sampling.noise_of`)."""
-    margin = halo(network)
+    margin = halo(network, noise.halvings)
     rows = stack.ndim - (3 if colour else 2)
     least = max(min_chunk, margin)
-    wanted = {axis: aligned(stack.chunks[axis], least, network.config.cell) for axis in (rows, rows + 1)}
+    wanted = {axis: aligned(stack.chunks[axis], least, grid(network, noise.halvings)) for axis in (rows, rows + 1)}
     stack = stack.rechunk({**wanted, **({stack.ndim - 1: -1} if colour else {})})
-    # One level for all is broadcast; else each block of planes gets its own.
-    noise = noise.rechunk({axis: stack.chunks[axis] for axis in range(rows) if noise.shape[axis] > 1})
+    # One for all is broadcast; else each block of planes gets its own.
+    of_planes = noise.array.rechunk({axis: stack.chunks[axis] for axis in range(rows) if noise.array.shape[axis] > 1})
     depth = {axis: margin if axis in wanted and len(wanted[axis]) > 1 else 0 for axis in range(stack.ndim)}
     dtype = stored_dtype(stack.dtype)
     return da.map_overlap(
         _restore_block,
         stack,
-        noise,
+        of_planes,
         depth=[depth, dict.fromkeys(range(stack.ndim), 0)],
         boundary="none",
         meta=np.empty((0,) * stack.ndim, dtype),
@@ -92,10 +94,15 @@ def restored(
     )
 
 
-def halo(network: TNRD) -> int:
-    """Pixels that a context reaches beyond its block: the dependence radius in whole cells."""
-    grid = network.config.cell
-    return -(-network.dependence_radius // grid) * grid
+def halo(network: TNRD, halvings: int) -> int:
+    """Pixels that a context reaches beyond its block: what a result depends on, in whole cells of the grid."""
+    side = grid(network, halvings)
+    return -(-reach(network.dependence_radius, halvings) // side) * side
+
+
+def grid(network: TNRD, halvings: int) -> int:
+    """Blocks and contexts begin at its multiples: the model's cell, of pixels that were added up ``halvings`` times."""
+    return int(network.config.cell * 2**halvings)
 
 
 def aligned(chunks: tuple[int, ...], least: int, grid: int) -> tuple[int, ...]:
@@ -155,26 +162,36 @@ def _channels_last(stack: da.Array, channel_axis: int | None) -> tuple[da.Array,
 def _restore_block(
     block: NDArray[Any], noise: NDArray[Any], *, reference: ModelReference, strength: float, colour: bool
 ) -> NDArray[Any]:
-    """Each picture of a block, (..., h, w[, 3]), with its noise level."""
+    """Each picture of a block, (..., h, w[, 3]), with its noise."""
     network = reference.network()
     picture = 3 if colour else 2
     leading = block.shape[: block.ndim - picture]
-    levels: NDArray[Any] = np.broadcast_to(noise.reshape(noise.shape[: noise.ndim - picture]), leading)
+    noises: NDArray[Any] = np.broadcast_to(noise.reshape(noise.shape[: noise.ndim - picture]), leading)
     result = np.empty(block.shape, stored_dtype(block.dtype))
     for index in np.ndindex(leading):
-        level: NoiseLevel = levels[index]  # type: ignore[assignment]
-        result[index] = _restore_picture(block[index], network, level, strength, result.dtype)
+        of_plane: OfPlane = noises[index]  # type: ignore[assignment]
+        result[index] = _restore_picture(block[index], network, of_plane, strength, result.dtype)
     return result
 
 
 def _restore_picture(
-    pixels: NDArray[Any], network: TNRD, noise: NoiseLevel, strength: float, dtype: np.dtype[Any]
+    pixels: NDArray[Any], network: TNRD, noise: OfPlane, strength: float, dtype: np.dtype[Any]
 ) -> NDArray[Any]:
     if pixels.dtype.kind == "f":
         pixels = pixels.astype(np.float32, copy=False)
         check_finite(pixels)
+    if isinstance(noise, NoiseLevel):
+        return _restore_white(pixels, network, noise, strength, dtype)
+    unit = noise.forward(to_unit(pixels))
+    clean = _restore_white(unit, network, given_noise(noise.level, unit), strength, unit.dtype)
+    return from_unit(noise.back(clean, pixels.shape), dtype)
+
+
+def _restore_white(
+    pixels: NDArray[Any], network: TNRD, noise: NoiseLevel, strength: float, dtype: np.dtype[Any]
+) -> NDArray[Any]:
     # A block of the usual size is one tile, context and all: its halo is paid for already.
-    tile = side_of_tiles(network, None) + 2 * halo(network)
+    tile = side_of_tiles(network, None) + 2 * halo(network, 0)
     if pixels.ndim == 2 or network.config.channels == 3 or strength == 0 or not noise.levels.any():
         return restore(pixels, network, noise, strength=strength, tile=tile, dtype=dtype)
     # Luminance and chrominance, also where the channels are equal: what a block shows must not decide.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ from tnrd.inference.stacks.errors import VolumeError, check_installed
 
 if TYPE_CHECKING:
     from tnrd.inference.stacks.sampling import Sigma
+    from tnrd.photon_noise import PhotonNoise
 
 Progress = Callable[[int, int], None]
 # With its halo on both sides, the side of a usual tile: larger blocks would be cut up and pay for halos twice.
 DEFAULT_SIDE = 768
 _TIFF_SUFFIXES, _ZARR_SUFFIX = (".tif", ".tiff"), ".zarr"
-# TIFF wants the sides of tiles to be multiples of it.
-_SIDE_STEP = 16
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,10 @@ class VolumeReport:
         planes: Number of pictures.
         blocks: Number of blocks that were denoised now.
         kept: Number of blocks that an earlier run had written.
-        sigma: The noise level of each plane, on the [0, 1] scale (of colour, the quadratic mean of the channels); one
-            for all where one was given or estimated; of a resumed run, of the planes that were left.
+        sigma: The level of Gaussian noise of each plane, on the [0, 1] scale (of colour, the quadratic mean of the
+            channels); one for all where one was given or estimated; of a resumed run, of the planes that were left.
         sha256: Of the weights.
+        photon_noise: Gain and read noise in the same way, where the noise is that of photons.
     """
 
     planes: int
@@ -40,6 +39,7 @@ class VolumeReport:
     kept: int
     sigma: tuple[float, ...]
     sha256: str
+    photon_noise: tuple[PhotonNoise, ...] = ()
 
 
 def denoise_volume(
@@ -47,6 +47,9 @@ def denoise_volume(
     target: str | os.PathLike[str],
     sigma: Sigma = None,
     *,
+    noise: str = "gaussian",
+    gain: float | None = None,
+    read_noise: float | None = None,
     model: str | Path = "default",
     strength: float = 1.0,
     channel_axis: int | None = None,
@@ -60,7 +63,8 @@ def denoise_volume(
 ) -> VolumeReport:
     """Denoise a stack, or a picture larger than memory, block by block.
 
-    Every plane is denoised as :func:`tnrd.denoise` would whole, to float rounding. uint8 and uint16 stay what they
+    Every plane is denoised as :func:`tnrd.denoise` or :func:`tnrd.denoise_photon_noise` would whole, to float rounding
+    (of photon noise, with the same white; see :func:`tnrd.denoise_array`). uint8 and uint16 stay what they
     are, floats become float32. Pixel sizes and units, channel names and the colour profile are kept.
 
     A TIFF target is complete or absent. A Zarr target grows by whole blocks and becomes a picture (NGFF 0.5, one
@@ -75,12 +79,13 @@ def denoise_volume(
         source: A TIFF file (multi-page, tiled, BigTIFF, OME, ImageJ), an OME-Zarr picture (NGFF 0.4 or 0.5), or the
             folder of a Zarr array, whose last two axes are the picture's.
         target: A name that ends in .zarr, .tif or .tiff, or .ome.tif for metadata in OME-XML.
-        sigma: As in :func:`tnrd.denoise_array`.
+        sigma: As in :func:`tnrd.denoise_array`, and so are ``noise``, ``gain`` and ``read_noise``.
         model: As in :func:`tnrd.denoise_array`.
         strength: As in :func:`tnrd.denoise`.
         channel_axis: The axis of the colours in the source; None for the samples of a TIFF's pixels, or grey.
         series: Which one, where a TIFF holds pictures of different size.
-        side: Of a block, rounded up to a multiple of 16 and of the model's cells. Chunks of a Zarr target have it.
+        side: Of a block, rounded up to a multiple of 16 and of the model's cells, of the pixels that are added up where
+            photons are few. Chunks of a Zarr target have it.
         device: As in :func:`tnrd.denoise_array`.
         engine: As in :func:`tnrd.denoise_array`.
         scheduler: None to compute in this process; or the address of a Dask scheduler (tcp://host:8786), whose
@@ -96,8 +101,10 @@ def denoise_volume(
         ValueError: As from :func:`tnrd.denoise_array`.
     """
     check_installed()
+    from tnrd.inference.assumption import Assumption
     from tnrd.inference.restore import check_strength
     from tnrd.inference.stacks.reference import refer
+    from tnrd.inference.stacks.sampling import StackAssumption
     from tnrd.inference.stacks.schedule import runner
     from tnrd.inference.stacks.sources import open_source, release
     from tnrd.inference.stacks.work import Work
@@ -105,12 +112,12 @@ def denoise_volume(
     check_strength(strength)
     if side < 1:
         raise ValueError(f"side must be at least 1, got {side}.")
+    assumed = StackAssumption(sigma, Assumption(noise, gain=gain, read_noise=read_noise))
     _check_names(source, target)
     reference, network = refer(model, device, engine)
     found = open_source(source, series=series, channel_axis=channel_axis)
     try:
-        step = math.lcm(_SIDE_STEP, network.config.cell)
-        work = Work(found, reference, network, sigma, strength, -(-side // step) * step, progress)
+        work = Work(found, reference, network, assumed, strength, side, progress)
         with runner(scheduler) as (run, most):
             if Path(target).suffix.lower() == _ZARR_SUFFIX:
                 return work.to_zarr(target, run, most, overwrite)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,17 +16,20 @@ from numpy.typing import NDArray
 
 import tnrd
 from tnrd.inference.levels import NoiseLevel
-from tnrd.inference.stacks.blocks import aligned, check_channels, check_dtype, halo, restored, stored_dtype
+from tnrd.inference.stacks.blocks import aligned, check_channels, check_dtype, grid, halo, restored, stored_dtype
 from tnrd.inference.stacks.reference import ModelReference
-from tnrd.inference.stacks.sampling import Sigma, levels_array, noise_of
+from tnrd.inference.stacks.sampling import OfPlane, StackAssumption, StackNoise, noise_array, noise_of
 from tnrd.inference.stacks.schedule import Run
 from tnrd.inference.stacks.sources import Source
 from tnrd.inference.stacks.tiff_target import check_tiff_target, tile_side, write_tiff
 from tnrd.inference.stacks.volume import Progress, VolumeReport
 from tnrd.inference.stacks.zarr_target import ZarrTarget, begin
+from tnrd.inference.whitening import Whitening
 from tnrd.model import TNRD
 
 Area = tuple[int, slice, slice]
+# TIFF wants the sides of tiles to be multiples of it.
+_SIDE_STEP = 16
 
 
 class Work:
@@ -35,7 +40,7 @@ class Work:
         source: Source,
         reference: ModelReference,
         network: TNRD,
-        sigma: Sigma,
+        assumed: StackAssumption,
         strength: float,
         side: int,
         progress: Progress | None,
@@ -45,18 +50,20 @@ class Work:
         self.colour = array.ndim == 4 and array.shape[3] == 3
         check_channels(network, self.colour)
         self.source, self.reference, self.network = source, reference, network
-        self.sigma, self.strength, self.side, self.progress = sigma, strength, side, progress
+        self.assumed, self.strength, self.progress = assumed, strength, progress
         self.dtype = stored_dtype(array.dtype)
         # Whole pieces of the file, about as large as a block.
         pieces = [max(1, side // stored) * stored for stored in source.chunk]
         chunks = (1, *pieces, *array.shape[3:])
         stack = da.from_array(array, chunks=chunks, meta=np.empty((0,) * array.ndim, array.dtype))
         self.stack = stack if array.ndim == 3 or self.colour else stack[..., 0]
-        self.noise = noise_of(self.stack, _by_plane(sigma, source), colour=self.colour)
-        self.shared = self.noise.shape[0] == 1
-        rows, columns = (_cuts(length, side, halo(network), network.config.cell) for length in array.shape[1:3])
-        self.rows, self.columns = rows, columns
-        self.levels: dict[int, NoiseLevel] = {}
+        self.noise = noise_of(self.stack, _by_plane(assumed, source), colour=self.colour)
+        self.shared = self.noise.array.shape[0] == 1
+        self.halo, cell = halo(network, self.noise.halvings), grid(network, self.noise.halvings)
+        step = math.lcm(_SIDE_STEP, cell)
+        self.side = -(-side // step) * step
+        self.rows, self.columns = (_cuts(length, self.side, self.halo, cell) for length in array.shape[1:3])
+        self.noises: dict[int, OfPlane] = {}
         self.done = 0
 
     @property
@@ -111,13 +118,13 @@ class Work:
 
     def _blocks(self, plane: int, rows: slice) -> list[Any]:
         """The blocks of a band as tasks, from left to right."""
-        margin, height = halo(self.network), self.stack.shape[1]
-        first, last = max(0, rows.start - margin), min(height, rows.stop + margin)
+        first, last = max(0, rows.start - self.halo), min(self.stack.shape[1], rows.stop + self.halo)
         # The band with its halo above and below is one chunk high, so that map_overlap adds a halo left and right only.
         context = self.stack[plane : plane + 1, first:last]
         widths = tuple(columns.stop - columns.start for columns in self.columns)
         context = context.rechunk({1: -1, 2: widths})
-        noise = levels_array([self.levels[0 if self.shared else plane]], (1,), context.ndim - 1)
+        of_plane = noise_array([self.noises[0 if self.shared else plane]], (1,), context.ndim - 1)
+        noise = StackNoise(of_plane, self.noise.halvings)
         clean = restored(
             context, noise, self.reference, self.network, strength=self.strength, colour=self.colour, min_chunk=1
         )
@@ -125,10 +132,10 @@ class Work:
         return list(inside.to_delayed().ravel())
 
     def _measure(self, planes: Sequence[int], run: Run) -> None:
-        """Find the noise levels of planes that are not known yet."""
-        unknown = [plane for plane in ([0] if self.shared else planes) if plane not in self.levels]
-        found = run([self.noise[plane].to_delayed().ravel()[0] for plane in unknown], lambda: None)
-        self.levels |= {plane: np.asarray(level).item() for plane, level in zip(unknown, found, strict=True)}
+        """Find the noise of planes where it is not known yet."""
+        unknown = [plane for plane in ([0] if self.shared else planes) if plane not in self.noises]
+        found = run([self.noise.array[plane].to_delayed().ravel()[0] for plane in unknown], lambda: None)
+        self.noises |= {plane: np.asarray(noise).item() for plane, noise in zip(unknown, found, strict=True)}
 
     def _advance(self, blocks: int = 1) -> None:
         if blocks and self.progress is not None:
@@ -138,21 +145,31 @@ class Work:
     def _settings(self) -> dict[str, Any]:
         """What decides the samples, as JSON; the target remembers it."""
         location, layout = self.source.array.location, self.source.array.layout
-        sigma = self.sigma if self.sigma is None or isinstance(self.sigma, str) else np.asarray(self.sigma).tolist()
+        known = self.assumed.of_a_plane
+        noise = {"sigma": self.assumed.sigma, "gain": known.gain, "read_noise": known.read_noise}
         return {
             "version": tnrd.__version__,
             "source": [os.path.basename(location.path), location.inner, *location.stamp],
             "axes": [layout.names, *layout.shape],
             "weights": self.reference.sha256,
-            "sigma": sigma,
+            "noise": known.kind,
+            **{name: np.asarray(value).tolist() for name, value in noise.items()},
             "strength": self.strength,
             "colour": self.colour,
             "side": self.side,
         }
 
     def _report(self, kept: int) -> VolumeReport:
-        sigma = tuple(float(np.sqrt(np.mean(np.square(level.levels)))) for _, level in sorted(self.levels.items()))
-        return VolumeReport(self.stack.shape[0], self.total - kept, kept, sigma, self.reference.sha256)
+        found = [noise for _, noise in sorted(self.noises.items())]
+        levels = [noise.levels for noise in found if isinstance(noise, NoiseLevel)]
+        return VolumeReport(
+            self.stack.shape[0],
+            self.total - kept,
+            kept,
+            tuple(float(np.sqrt(np.mean(np.square(level)))) for level in levels),
+            self.reference.sha256,
+            tuple(noise.noise for noise in found if isinstance(noise, Whitening)),
+        )
 
 
 def _write(store: ZarrTarget, area: Area, picture: NDArray[Any]) -> None:
@@ -166,11 +183,13 @@ def _cuts(length: int, side: int, margin: int, grid: int) -> list[slice]:
     return [slice(start, stop) for start, stop in itertools.pairwise(borders)]
 
 
-def _by_plane(sigma: Sigma, source: Source) -> Sigma:
+def _by_plane(assumed: StackAssumption, source: Source) -> StackAssumption:
     """Levels of the shape of the leading axes as levels of the planes in a row."""
-    if sigma is None or isinstance(sigma, str):
-        return sigma
-    levels, leading = np.asarray(sigma), source.array.layout.leading_shape
+    if assumed.sigma is None or assumed.is_per_plane:
+        return assumed
+    levels, leading = np.asarray(assumed.sigma), source.array.layout.leading_shape
     if leading and levels.shape[: len(leading)] == leading:
-        return levels.reshape(source.array.layout.planes, *levels.shape[len(leading) :])
-    return levels if leading or levels.ndim != 1 else levels[None]
+        levels = levels.reshape(source.array.layout.planes, *levels.shape[len(leading) :])
+    elif not leading and levels.ndim == 1:
+        levels = levels[None]
+    return dataclasses.replace(assumed, sigma=levels)

@@ -1,0 +1,182 @@
+"""Photon noise made white, pixel by pixel or where light is scarce by 2 x 2 pixels, and the way back.
+
+    forward: pixels are added up d times two by two;  v = (D(f) - D_0)/(D_w - D_0), noise of level 1/(D_w - D_0)
+    back:    the exact unbiased inverse of D;         enlarged d times by cubic interpolation
+
+with D of :mod:`tnrd.anscombe`, D_0 its mean for black and D_w that for white. White and d are the same for all parts of
+a picture, so that a part gives what the whole gives: forward looks at the pixels of one cell of 2^d x 2^d alone, and
+cubic interpolation two pixels of the smaller picture far.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnrd.anscombe import stabilise, stabilised_range, unstabilise
+from tnrd.inference.levels import MAX_SIGMA
+from tnrd.photon_noise import PhotonNoise
+from tnrd.pixels import binned
+
+# Up to here the models were trained. Stronger noise is first made weaker by adding up pixels, two by two.
+_LARGEST_SIGMA = 75 / 255
+_LEAST_SIDE = 16
+_WHITE_QUANTILE = 0.999
+# A million photons at white: nothing that depends on the intensity.
+_LEAST_GAIN = 1e-6
+# Of D_0: a smaller D_w - D_0 is rounding.
+_LEAST_RANGE = 1e-13
+_CUBIC_REACH = 2
+_BAND = 64
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """How the noise of a picture and of all its parts is made white.
+
+    Attributes:
+        noise: Of the picture.
+        white: Intensity that is mapped to 1, [0, 1] scale.
+        halvings: How often pixels are added up two by two.
+    """
+
+    noise: PhotonNoise
+    white: float
+    halvings: int
+
+    @property
+    def level(self) -> float:
+        """Standard deviation of the noise after :meth:`forward`."""
+        noise = _coarser(self.noise, self.halvings)
+        if noise.gain < _LEAST_GAIN:
+            return noise.read_noise
+        low, high = _ends(noise, self.white)
+        return min(1 / (high - low), MAX_SIGMA)
+
+    def forward(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(M, N) or (M, N, 3) on the [0, 1] scale as a picture with white noise, of sides divided by 2^halvings.
+
+        A part has to begin at multiples of 2^halvings and to end there, or where the picture ends.
+        """
+        for _ in range(self.halvings):
+            pixels = binned(pixels)
+        noise = _coarser(self.noise, self.halvings)
+        if noise.gain < _LEAST_GAIN:
+            return pixels
+        low, high = _ends(noise, self.white)
+        return _by_bands(lambda band: (stabilise(band, *noise) - low) / (high - low), pixels)
+
+    def back(self, clean: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """The intensities of what :meth:`forward` gave and a denoiser cleaned; ``shape`` is that of the pixels."""
+        noise = _coarser(self.noise, self.halvings)
+        if noise.gain >= _LEAST_GAIN:
+            low, high = _ends(noise, self.white)
+            clean = _by_bands(lambda band: unstabilise(low + (high - low) * band.astype(np.float64), *noise), clean)
+        for halvings in reversed(range(self.halvings)):
+            clean = enlarged(clean, _halved(shape, halvings))
+        return clean
+
+
+def whitening(
+    pixels: NDArray[np.float32], noise: PhotonNoise, white: float | None = None, shape: tuple[int, ...] | None = None
+) -> Whitening:
+    """How the noise of a picture is made white.
+
+    Args:
+        pixels: (M, N) or (M, N, 3) on the [0, 1] scale: the picture, or a sample of it.
+        noise: Its noise.
+        white: Intensity that is mapped to 1; measured when None.
+        shape: Of the picture, where the pixels are a sample.
+    """
+    shape = pixels.shape if shape is None else shape
+    white = measured_white(pixels, noise, shape) if white is None else white
+    return Whitening(noise, white, halvings(noise, white, shape))
+
+
+def halvings(noise: PhotonNoise, white: float, shape: tuple[int, ...]) -> int:
+    """How often pixels are added up: until the level is one that the models were trained for, or the picture is small.
+
+    Args:
+        noise: Gain and read noise, which a halving makes gain/4 and read noise/2.
+        white: Intensity that is mapped to 1; the darker, the more halvings.
+        shape: (M, N, ...) of the whole picture.
+
+    Raises:
+        ValueError: The read noise is so large that white cannot be told from black.
+    """
+    for count in itertools.count():
+        coarse = _coarser(noise, count)
+        if coarse.gain < _LEAST_GAIN:
+            break
+        low, high = _ends(coarse, white)
+        if high - low < _LEAST_RANGE * low:
+            raise ValueError(
+                f"A read noise of {noise.read_noise} leaves nothing of a picture whose white is {white:g}."
+            )
+        if (high - low) * _LARGEST_SIGMA >= 1 or min(_halved(shape, count)) < 2 * _LEAST_SIDE:
+            break
+    return count
+
+
+def measured_white(pixels: NDArray[np.float32], noise: PhotonNoise, shape: tuple[int, ...]) -> float:
+    """The 0.999 quantile of the intensities, of the picture as far as its pixels are added up: noise raises it."""
+    white = math.inf
+    for count in itertools.count():
+        white = min(white, float(np.quantile(pixels, _WHITE_QUANTILE)))
+        if halvings(noise, white, shape) == count:
+            break
+        pixels = binned(pixels)
+    return white
+
+
+def reach(radius: int, halvings: int) -> int:
+    """Pixels by which a result depends on its surroundings, for a model that sees ``radius`` pixels far.
+
+    Let it be h pixels in the picture of half the size. Pixel 2 i is interpolated from pixels i - 2 ... i + 1 there,
+    these depend on i - 2 - h ... i + 1 + h, which are made of 2 i - 4 - 2 h ... 2 i + 3 + 2 h; for 2 i + 1 it is the
+    other way round. So h becomes 2 h + 4.
+    """
+    for _ in range(halvings):
+        radius = 2 * (radius + _CUBIC_REACH)
+    return radius
+
+
+def enlarged(pixels: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Twice as large, by cubic interpolation with the border repeated, cut to ``shape``."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    twice = cv2.resize(pixels, (2 * width, 2 * height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(twice[: shape[0], : shape[1]], dtype=np.float32)
+
+
+def _by_bands(
+    change: Callable[[NDArray[np.float32]], NDArray[np.float64]], pixels: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Pixels changed one by one; double precision holds a few rows at a time."""
+    changed = np.empty(pixels.shape, np.float32)
+    for start in range(0, len(pixels), _BAND):
+        changed[start : start + _BAND] = change(pixels[start : start + _BAND])
+    return changed
+
+
+def _coarser(noise: PhotonNoise, halvings: int) -> PhotonNoise:
+    """Of means of 2^halvings x 2^halvings pixels."""
+    return PhotonNoise(noise.gain / 4**halvings, noise.read_noise / 2**halvings)
+
+
+def _halved(shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
+    """Sides after ``halvings``, each of which rounds up."""
+    return -(-shape[0] // 2**halvings), -(-shape[1] // 2**halvings)
+
+
+@lru_cache(maxsize=256)
+def _ends(noise: PhotonNoise, white: float) -> tuple[float, float]:
+    """D_0 and D_w; a range of less than ten photons would be all noise."""
+    return stabilised_range(*noise, max(white, 10 * noise.gain, 1e-3))
