@@ -11,11 +11,11 @@ from typing import Any
 
 from tnrd import __version__
 from tnrd.inference.levels import estimate_noise, given_noise
+from tnrd.inference.loading import load
 from tnrd.inference.restore import restore
-from tnrd.weights import find_weights
 
 from .limits import MAX_BATCH_FILES, MAX_BATCH_PIXELS
-from .methods import network
+from .methods import weights_of
 from .pictures import PageError, read_upload, write_result
 from .session import Session, single_level
 from .uploads import Sent
@@ -66,9 +66,8 @@ def denoise_files(
             zipped.write(result, entry["output"])
             Path(result).unlink()
             entries.append(entry)
-        weights = find_weights(key)
-        head = {"version": __version__, "weights": {"name": weights.name, "sha256": weights.sha256}}
-        zipped.writestr("report.json", json.dumps({**head, "files": entries}, indent=2, ensure_ascii=False))
+        report_of_all = {"version": __version__, "files": entries}
+        zipped.writestr("report.json", json.dumps(report_of_all, indent=2, ensure_ascii=False))
     rows = [[e["input"], f"{e['sigma']:.1f}" if "sigma" in e else "", e.get("error") or e["output"]] for e in entries]
     return str(archive), rows
 
@@ -81,13 +80,15 @@ def _denoise_file(
     if height * width > room:
         raise PageError("left out: more pixels than this page takes in one batch")
     noise = estimate_noise(picture.pixels) if sigma is None else given_noise(sigma / 255, picture.pixels)
-    restored = restore(picture.pixels, network(key), noise)
+    weights = weights_of(key, picture.pixels, noise)
+    restored = restore(picture.pixels, load(weights, "cpu"), noise)
     source = "estimated" if sigma is None else "given"
     facts = {"sigma": round(255 * single_level(noise), 3), "sigma_source": source}
     return write_result(picture, restored, folder, name, key), {
         "input": name,
         "width": width,
         "height": height,
+        "weights": {"name": weights.name, "sha256": weights.sha256},
         **facts,
     }
 

@@ -9,11 +9,10 @@ import gradio as gr
 import numpy as np
 
 from tnrd.inference.levels import estimate_noise, given_noise
-from tnrd.weights import find_weights
 
 from .events import HEAVY, told
 from .limits import MAX_SECONDS, SESSION_SECONDS
-from .methods import DEFAULT, STOPWATCH, duration, methods, run
+from .methods import DEFAULT, STOPWATCH, duration, methods, run, weights_of
 from .pictures import PageError, plain_pixels, read_upload, unit_pixels, write_result
 from .session import Session
 from .uploads import Sent, as_sent
@@ -64,7 +63,7 @@ def denoise(
         "seconds": round(time.perf_counter() - begin, 4),
     }
     if chosen.learned:
-        receipt["weights_sha256"] = find_weights(method).sha256
+        receipt["weights_sha256"] = weights_of(method, pixels, noise).sha256
     height, width = picture.pixels.shape[:2]
     receipt |= {"width": width, "height": height, "depth": np.dtype(picture.pixels.dtype).name}
     return session, write_result(picture, restored, session.place(), name, method), receipt

@@ -8,16 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tnrd.baselines import BASELINES
+from tnrd.inference.choice import weights_for
 from tnrd.inference.levels import NoiseLevel, given_noise
 from tnrd.inference.loading import load
 from tnrd.inference.restore import restore
 from tnrd.model import TNRD
-from tnrd.weights import ALIASES, available_models, find_weights
+from tnrd.weights import ALIASES, WeightsFile, available_models, find_weights
 
 from .session import single_level
 
@@ -49,7 +51,7 @@ class Method:
     """A denoiser of the page.
 
     Attributes:
-        key: Of the learned ones the name of the weights, of the others the name in ``BASELINES``.
+        key: Of the learned ones the name of the weights for grey pictures, of the others the name in ``BASELINES``.
         label: For people.
         description: A plain line about it.
         licence: Of what computes it.
@@ -71,12 +73,10 @@ class Method:
 @cache
 def methods() -> dict[str, Method]:
     """Everything that can run here, the learned ones first."""
-    names = {name: alias for alias, name in ALIASES.items()}
+    models = available_models()
     table = {
-        key: Method(
-            key, f"TNRD {names.get(key, key)}".removesuffix(" default"), description, "Apache-2.0, this project", True
-        )
-        for key, description in sorted(available_models().items(), key=lambda item: SECONDS.get(item[0], QUICK))
+        key: Method(key, f"TNRD {alias}".removesuffix(" default"), models[key], "Apache-2.0, this project", True)
+        for alias, key in sorted(ALIASES.items(), key=lambda item: SECONDS.get(item[1], QUICK))
     }
     for key, baseline in BASELINES.items():
         if key != "bm3d" or find_spec("bm3d") is not None:
@@ -90,8 +90,13 @@ def learned() -> list[Method]:
 
 
 def network(key: str) -> TNRD:
-    """The model behind a learned method, loaded once."""
+    """The model of grey pictures behind a learned method, loaded once."""
     return load(find_weights(key), "cpu")
+
+
+def weights_of(key: str, noisy: NDArray[Any], noise: NoiseLevel) -> WeightsFile:
+    """The weights that a learned method takes for a picture: "gray" is "default", whatever that means in colour."""
+    return weights_for(next(alias for alias, name in ALIASES.items() if name == key), noisy, noise)
 
 
 def run(method: Method, noisy: Unit, noise: NoiseLevel, strength: float, progress: Progress) -> Unit:
@@ -103,7 +108,8 @@ def run(method: Method, noisy: Unit, noise: NoiseLevel, strength: float, progres
     with _WARMING:  # let it finish, so that the time of a run is its own
         pass
     if method.learned:
-        return restore(noisy, network(method.key), noise, strength=strength, progress=progress)
+        model = load(weights_of(method.key, noisy, noise), "cpu")
+        return restore(noisy, model, noise, strength=strength, progress=progress)
     axis = None if noisy.ndim == 2 else -1
     return BASELINES[method.key].denoise(noisy, single_level(noise), channel_axis=axis, progress=progress)
 
@@ -133,10 +139,12 @@ STOPWATCH = Stopwatch()
 
 def warm_up() -> None:
     """Run the learned models once: their loops are compiled, or loaded, and no visitor's time is that of this."""
-    grey = np.zeros((64, 64), np.float32)
+    grey, coloured = np.zeros((64, 64), np.float32), np.eye(64, dtype=np.float32)[..., None] * [1, 0, 0.5]
     with _WARMING:
         for method in learned():
-            restore(grey, network(method.key), given_noise(0.1, grey))
+            for picture in (grey, coloured.astype(np.float32)):
+                noise = given_noise(0.1, picture)
+                restore(picture, load(weights_of(method.key, picture, noise), "cpu"), noise)
 
 
 def duration(seconds: float) -> str:

@@ -18,10 +18,11 @@ from tnrd.inference.batch.bench import Bench, Prepared, Settings, StoppedError
 from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import Record
 from tnrd.inference.batch.plan import Job
-from tnrd.inference.levels import NoiseLevel
+from tnrd.inference.levels import NoiseLevel, given_noise
 from tnrd.model import TNRD, TNRDConfig
 
 COUNT = 12
+MODEL = TNRD(TNRDConfig(stages=1, filters=2, kernel_size=3))
 
 
 class Steps(Bench):
@@ -50,7 +51,7 @@ class Steps(Bench):
             return {"status": "failed", "output": job.name}
         side = self.sizes.get(job.name, self.size)
         picture, noise = Picture(np.zeros((side, side), np.uint8)), NoiseLevel(np.zeros(1, np.float32))
-        return Prepared(job, picture, noise, {"status": "done", "output": job.name})
+        return Prepared(job, picture, noise, {"status": "done", "output": job.name}, MODEL)
 
     def denoise(self, prepared: Prepared, is_to_stop: Any) -> Any:
         self._step("denoise")
@@ -218,8 +219,9 @@ def test_what_suits_a_device(
     monkeypatch.setattr(pipeline, "device_of", lambda model: torch.device(device))
     monkeypatch.setattr(pipeline.os, "cpu_count", lambda: cores)
     monkeypatch.setattr(pipeline.torch, "get_num_threads", lambda: 3)
-    bench = Bench(Settings(TNRD(TNRDConfig(stages=1, filters=2, kernel_size=3)), ""), None, None)  # type: ignore[arg-type]
-    first = Prepared(Job("", "", "", ""), Picture(np.zeros((512, 512), np.uint8)), None, {})  # type: ignore[arg-type]
+    bench = Bench(Settings(MODEL, ""), None, None)  # type: ignore[arg-type]
+    pixels = np.zeros((512, 512), np.uint8)
+    first = Prepared(Job("", "", "", ""), Picture(pixels), given_noise(0.1, pixels), {}, MODEL)
     assert pipeline.threads_beside(bench) == threads
     assert pipeline.lanes_of(bench) == lanes
     assert pipeline.together_of(bench, first) == together

@@ -87,17 +87,19 @@ def _run_one(options: argparse.Namespace) -> int:
     seconds: dict[str, float] = {}
     output_format = _check_paths(options)
     with ending(WEIGHTS, WeightsError):
-        file = find_weights(options.model)
+        find_weights(options.model)
     with timed(seconds, "read"):
         picture = _read(options)
     format = output_format or options.format or picture.format
     with ending(OUTPUT, ImageError):
         check_storable(picture, format)
     source, lost = _described(picture), lost_metadata(picture, format)
-    with timed(seconds, "load"):
-        model = _load(file, options, picture)
     with timed(seconds, "estimate"):
-        noise = _noise(options, picture)
+        noise, is_given = _noise(options, picture)
+    with timed(seconds, "load"):
+        file, model = _load(options, picture, noise)
+    if not options.quiet and not is_given:
+        _say_noise(noise, picture)
     with timed(seconds, "denoise"):
         picture = _restored(options, picture, model, noise)
     with timed(seconds, "write"):
@@ -174,27 +176,27 @@ def _in_8_bit(levels: NDArray[np.float32]) -> list[float]:
     return [round(255 * float(level), 4) for level in levels]
 
 
-def _load(file: WeightsFile, options: argparse.Namespace, picture: Picture) -> TNRD:
+def _load(options: argparse.Namespace, picture: Picture, noise: Noise) -> tuple[WeightsFile, TNRD]:
+    from tnrd.inference.choice import weights_for
     from tnrd.inference.loading import load
     from tnrd.inference.restore import check_model, side_of_tiles
 
     with ending(WEIGHTS, ValueError):
+        file = weights_for(options.model, picture.pixels, noise)
         model = load(file, options.device, options.engine)
         check_model(model, picture.pixels)
     with ending(USAGE, ValueError):
         options.tile = side_of_tiles(model, options.tile)
-    return model
+    return file, model
 
 
-def _noise(options: argparse.Namespace, picture: Picture) -> Noise:
+def _noise(options: argparse.Namespace, picture: Picture) -> tuple[Noise, bool]:
+    """The noise, and whether it was given rather than estimated."""
     from tnrd.cli.options import assumed
 
     assumption = assumed(options)
     with ending(INPUT, ValueError):
-        noise = assumption.of(picture.pixels)
-    if not options.quiet and not assumption.is_given:
-        _say_noise(noise, picture)
-    return noise
+        return assumption.of(picture.pixels), assumption.is_given
 
 
 def _say_noise(noise: Noise, picture: Picture) -> None:

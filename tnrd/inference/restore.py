@@ -15,12 +15,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from tnrd import colour
+from tnrd.inference.choice import weights_for
 from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import configured, device_of, load
 from tnrd.inference.tiling import split
 from tnrd.model import TNRD
 from tnrd.pixels import as_pixels, channels_equal, from_unit, to_unit
-from tnrd.weights import find_weights
 
 # Largest side of a tile. On the CPU, time per pixel hardly varies between 384 and 768, what this leads to: below,
 # the halo costs more, above, the states fall out of the cache. A GPU takes as much as fills it.
@@ -46,9 +46,10 @@ def denoise(
 ) -> NDArray[np.float32]:
     """Denoise a picture by trained nonlinear reaction diffusion.
 
-    The same image, weights, engine and tile give the same bytes; other tiles differ by float rounding only. Colour is
-    denoised by a grey model in luminance and chrominance (:mod:`tnrd.colour`); a picture whose channels are all equal
-    is denoised as the grey picture that it is. Boundaries are mirrored.
+    The same image, weights, engine and tile give the same bytes; other tiles differ by float rounding only. A grey
+    model denoises colour in luminance and chrominance (:mod:`tnrd.colour`); "default" and "best" mean models of colour
+    for it, unless its noise differs between channels or is shared by them. A picture whose channels are all equal is
+    denoised as the grey picture that it is. Boundaries are mirrored.
 
     Args:
         image: (M, N), or three channels with ``channel_axis``. Floats are taken as they are, nominally in [0, 1];
@@ -84,7 +85,7 @@ def denoise(
     if isinstance(model, TNRD):
         network = configured(model, device, engine)
     else:
-        network = load(find_weights(model), device, engine)
+        network = load(weights_for(model, pixels, noise), device, engine)
     out = restore(pixels, network, noise, strength=strength, tile=tile)
     if channel_axis is None:
         return out

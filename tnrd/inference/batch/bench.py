@@ -32,6 +32,7 @@ from tnrd.inference.batch.manifest import History, Manifest, Record
 from tnrd.inference.batch.plan import Job
 from tnrd.inference.batch.publish import publish, sha256_of
 from tnrd.inference.batch.reasons import check_hope, reason_of
+from tnrd.inference.choice import suits_colour
 from tnrd.inference.levels import NoiseLevel
 from tnrd.inference.loading import device_of
 from tnrd.inference.restore import restore_together
@@ -51,11 +52,12 @@ class Settings:
 
     Attributes:
         model: The loaded model.
-        weights: The SHA-256 of its weights.
+        weights: The SHA-256 of its weights; with a model of colour, of both, a space between.
         assumption: What is known of the noise.
         strength: Where the diffusion stops.
         tile: The side of the tiles; results with other tiles differ by float rounding only.
         max_pixels: Larger pictures are refused.
+        colour_model: What pictures in colour are restored with, where that is another model.
     """
 
     model: TNRD
@@ -64,6 +66,7 @@ class Settings:
     strength: float = 1.0
     tile: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
+    colour_model: TNRD | None = None
 
     @property
     def receipt(self) -> Record:
@@ -90,6 +93,7 @@ class Prepared:
     picture: Picture
     noise: Noise
     record: Record
+    model: TNRD
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -101,7 +105,7 @@ class Prepared:
     def batch_kind(self) -> tuple[Any, ...] | None:
         """Pictures of one kind can be denoised together; None for those that cannot."""
         pixels = self.picture.pixels
-        return (pixels.shape, pixels.dtype) if isinstance(self.noise, NoiseLevel) else None
+        return (pixels.shape, pixels.dtype, id(self.model)) if isinstance(self.noise, NoiseLevel) else None
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ class Bench:
         """
         pixels = prepared.picture.pixels
         with _timed(prepared.seconds, "denoise"):
-            return restore_assumed(pixels, noise=prepared.noise, **self._how(pixels, is_to_stop))
+            return restore_assumed(pixels, noise=prepared.noise, **self._how(prepared, is_to_stop))
 
     def denoise_together(self, group: Sequence[Prepared], is_to_stop: Callable[[], bool]) -> list[NDArray[Any]]:
         """The clean pixels of pictures of one :attr:`Prepared.batch_kind`; errors as in :meth:`denoise`."""
@@ -150,12 +154,12 @@ class Bench:
         spent: dict[str, float] = {}
         with _timed(spent, "denoise"):
             levels = [noise for noise in noises if isinstance(noise, NoiseLevel)]
-            restored = restore_together(pictures, noises=levels, **self._how(pictures[0], is_to_stop))
+            restored = restore_together(pictures, noises=levels, **self._how(group[0], is_to_stop))
         for one in group:
             one.seconds["denoise"] = round(spent["denoise"] / len(group), 4)
         return restored
 
-    def _how(self, pixels: NDArray[Any], is_to_stop: Callable[[], bool]) -> dict[str, Any]:
+    def _how(self, prepared: Prepared, is_to_stop: Callable[[], bool]) -> dict[str, Any]:
         settings = self.settings
 
         def check(done: int, total: int) -> None:
@@ -163,10 +167,10 @@ class Bench:
                 raise StoppedError
 
         return {
-            "model": settings.model,
+            "model": prepared.model,
             "strength": settings.strength,
             "tile": settings.tile,
-            "dtype": pixels.dtype,
+            "dtype": prepared.picture.pixels.dtype,
             "progress": check,
         }
 
@@ -270,7 +274,8 @@ class Bench:
         }
         remarks = list(_remarks(picture, format))
         facts |= self.settings.receipt | ({"remarks": remarks} if remarks else {})
-        return Prepared(job, picture, noise, record | facts, seconds)
+        in_colour = self.settings.colour_model if suits_colour(pixels, noise) else None
+        return Prepared(job, picture, noise, record | facts, in_colour or self.settings.model, seconds)
 
     def _own_records(self, job: Job) -> Iterator[Record]:
         return (found for path, found in self.history.records(job.output_name) if path == self.manifest.path)

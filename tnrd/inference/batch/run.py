@@ -252,6 +252,9 @@ def make_settings(
     if max_pixels < 1:
         raise ValueError(f"max_pixels must be at least 1, got {max_pixels}.")
     check_strength(strength)
-    file = find_weights(model)
-    network = load(file, device, engine)
-    return Settings(network, file.sha256, assumption, strength, side_of_tiles(network, tile), max_pixels)
+    grey, colour = find_weights(model), find_weights(model, colour=True)
+    network = load(grey, device, engine)
+    hashes, other = grey.sha256, None
+    if colour != grey:
+        hashes, other = f"{grey.sha256} {colour.sha256}", load(colour, device, engine)
+    return Settings(network, hashes, assumption, strength, side_of_tiles(network, tile), max_pixels, other)
