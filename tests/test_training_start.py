@@ -44,6 +44,24 @@ def test_new_filters_and_companions_change_nothing_at_first() -> None:
     torch.testing.assert_close(wider(picture(1), SIGMA), model(picture(1), SIGMA), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("kernels", ["galerkin", "rediscretised"])
+def test_coarser_grids_change_nothing_at_first_and_can_learn(kernels: str) -> None:
+    model = trained()
+    multi = started(model, scales=3, coarse_kernels=kernels)
+    x = torch.rand(1, 1, 24, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))  # whole cells of both
+    torch.testing.assert_close(multi(x, SIGMA), model(x, SIGMA), rtol=0, atol=1e-6)
+    multi(x, SIGMA).square().sum().backward()
+    for stage in multi.stages:
+        for scale in stage.coarse:
+            assert scale.influence.weights.grad.abs().max() > 0
+
+
+def test_more_grids_keep_what_the_coarser_ones_have_learnt() -> None:
+    model = trained(scales=2)
+    x = torch.rand(1, 1, 24, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(started(model, scales=3, filters=6)(x, SIGMA), model(x, SIGMA), rtol=0, atol=1e-6)
+
+
 def test_new_filters_can_learn() -> None:
     wider = started(trained(), filters=7)
     wider(picture(1), SIGMA).square().sum().backward()
@@ -92,10 +110,12 @@ def test_grey_stays_grey_at_the_start_of_a_colour_model() -> None:
         ({"nodes": 17}, "nodes differ"),
         ({"filters": 3}, "narrower"),
         ({"companions": 1}, "narrower"),
+        ({"scales": 1}, "narrower"),
+        ({"coarse_kernels": "rediscretised"}, "coarse_kernels differ"),
         ({"stages": 3}, "2 sets of weights cannot start 3"),
         ({"channels": 2}, "1 channels cannot start one of 2"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(changes: dict[str, object], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        started(trained(), **changes)
+        started(trained(scales=2), **changes)

@@ -9,6 +9,7 @@
 * *More filters and companions.* The first ones are the old model's. Where a colour model is made from a grey one, the
   new ones read only what the old ones do not, the chrominance and the new companions, and diffuse those as a fresh
   model does. Otherwise the new filters read everything and start with psi = 0: the result is the old model's.
+* *More grids.* The coarser ones start with psi = 0, too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from tnrd.influence import SIGMA_KNEE, SIGMA_TOP, SigmaCurve
 from tnrd.model import TNRD, TNRDConfig
-from tnrd.stage import DiffusionStage
+from tnrd.stage import DiffusionStage, ScaledInfluence
 
 CURVE_SAMPLES = 256
 
@@ -33,7 +34,8 @@ def start_from(model: TNRD, config: TNRDConfig) -> TNRD:
 
     Args:
         model: The weights to begin from.
-        config: May have more stages in as many sets of weights, more filters, more companions, and 3 channels for 1.
+        config: May have more stages in as many sets of weights, more filters, more companions, more scales, and 3
+            channels for 1.
 
     Returns:
         A new model. The coefficients that ``model`` does not fix are drawn from torch's generator.
@@ -42,7 +44,9 @@ def start_from(model: TNRD, config: TNRDConfig) -> TNRD:
         ValueError: The shapes differ in anything else.
     """
     old = model.config
-    free = {"stages", "repeats", "filters", "companions", "channels"}
+    free = {"stages", "repeats", "filters", "companions", "channels", "scales"}
+    if old.scales == 1:
+        free.add("coarse_kernels")
     differing = [
         field.name
         for field in dataclasses.fields(config)
@@ -53,7 +57,7 @@ def start_from(model: TNRD, config: TNRDConfig) -> TNRD:
     result = TNRD(config)
     if len(model.stages) != len(result.stages):
         raise ValueError(f"{len(model.stages)} sets of weights cannot start {len(result.stages)}.")
-    if config.filters < old.filters or config.companions < old.companions:
+    if any(getattr(config, name) < getattr(old, name) for name in ("filters", "companions", "scales")):
         raise ValueError(f"Weights of {old} cannot start the narrower model {config}.")
     if config.channels != old.channels and (old.channels, config.channels) != (1, 3):
         raise ValueError(f"A model of {old.channels} channels cannot start one of {config.channels}.")
@@ -62,25 +66,37 @@ def start_from(model: TNRD, config: TNRDConfig) -> TNRD:
         result.lift.picture.copy_(_embed(model.lift.picture if model.lift else None, result.lift.picture, wide))
     for t, stage in enumerate(result.stages):
         _begin(model.stages[t], stage, wide)  # type: ignore[arg-type]
-        for curve in (stage.value_scale, stage.reaction):
-            curve.theta[:, 0] -= math.log(config.repeats / old.repeats)  # type: ignore[index, operator, union-attr]
+        rates = [stage.reaction, stage.value_scale, *(scale.value_scale for scale in stage.coarse)]  # type: ignore
+        for curve in rates:
+            curve.theta[:, 0] -= math.log(config.repeats / old.repeats)
     return result
 
 
 def _begin(old: DiffusionStage, new: DiffusionStage, wide: bool) -> None:
     count, read = old.influence.weights.shape[0], old.filters.companion.shape[1]
     bank = new.filters
+    for mine, theirs in zip(new.coarse, old.coarse, strict=False):
+        _begin_influence(theirs, mine, wide)  # type: ignore[arg-type]
     bank.picture.copy_(_embed(old.filters.picture, bank.picture, wide))
     bank.companion[:count] = 0
     bank.companion[:count, :read] = old.filters.companion
-    new.influence.weights[:count] = old.influence.weights
     if wide:
         bank.companion[count:, :read] = 0
-    else:
+    _begin_influence(old, new, wide)
+    _begin_curve(old.reaction, new.reaction, wide)
+
+
+def _begin_influence(old: ScaledInfluence, new: ScaledInfluence, wide: bool) -> None:
+    count = old.influence.weights.shape[0]
+    new.influence.weights[:count] = old.influence.weights
+    if not wide:
         new.influence.weights[count:] = 0
-    for name in ("argument_scale", "value_scale", "reaction"):
-        mine, theirs = getattr(new, name), getattr(old, name)
-        mine.theta[: theirs.theta.shape[0]] = _at_weaker_noise(theirs, math.sqrt(3)) if wide else theirs.theta
+    _begin_curve(old.argument_scale, new.argument_scale, wide)
+    _begin_curve(old.value_scale, new.value_scale, wide)
+
+
+def _begin_curve(old: SigmaCurve, new: SigmaCurve, wide: bool) -> None:
+    new.theta[: old.theta.shape[0]] = _at_weaker_noise(old, math.sqrt(3)) if wide else old.theta
 
 
 def _embed(old: Tensor | None, new: Tensor, wide: bool) -> Tensor:
