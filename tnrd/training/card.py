@@ -25,11 +25,12 @@ def card(model: TNRD, recipe: Recipe, recipe_text: str, sha256: str, scores: Map
     c = model.config
     count = sum(p.numel() for p in model.parameters())
     rows = "".join(f"| {sigma:g} | {value:.2f} |\n" for sigma, value in scores.items())
+    grids = f", on {c.scales} grids with {c.coarse_kernels} kernels" if c.scales > 1 else ""
     table = f"| sigma | PSNR (dB) |\n|---|---|\n{rows}" if rows else "not measured\n"
     shape = (
         f"{c.stages} steps, {c.filters} filters of {c.kernel_size} x {c.kernel_size} on {c.components.total} "
-        f"components ({c.components.observed} observed, {c.companions} companions; grid {c.grid}), {c.nodes} Gaussians "
-        f"per influence function; {count:,} parameters."
+        f"components ({c.components.observed} observed, {c.companions} companions; grid {c.grid}){grids}, {c.nodes} "
+        f"Gaussians per influence function; {count:,} parameters."
     )
     lines = [
         f"# {recipe.name}",

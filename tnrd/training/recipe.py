@@ -30,6 +30,7 @@ class Phase:
         warmup: Updates of linear increase.
         average: Decay of the moving average of the weights that is validated and saved; 0 keeps the last weights.
         deep_supervision: Weight of the mean loss of the inner states u_1 ... u_{T-1}, which makes them pictures too.
+        sigma_exponent: Levels are low + (high - low) u^p with u uniform on [0, 1]; p > 1 shows more of the low ones.
     """
 
     optimizer: str = "adam"
@@ -42,6 +43,7 @@ class Phase:
     warmup: int = 100
     average: float = 0.999
     deep_supervision: float = 0.0
+    sigma_exponent: float = 1.0
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("adam", "lbfgs"):
@@ -54,6 +56,8 @@ class Phase:
             raise ValueError(f"Learning rates must be positive and warmup at least 0, got {self}.")
         if not 0 <= self.average < 1 or self.deep_supervision < 0:
             raise ValueError(f"average must lie in [0, 1) and deep_supervision be at least 0, got {self}.")
+        if not 0 < self.sigma_exponent < math.inf:
+            raise ValueError(f"sigma_exponent must be positive, got {self.sigma_exponent}.")
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,6 @@ class Recipe:
         model: Shape of the model.
         phases: Stretches of training, in order.
         sigma: Interval of noise levels, 8-bit scale.
-        sigma_exponent: Levels are low + (high - low) u^p with u uniform on [0, 1]; p > 1 shows more of the low ones.
         seed: Of initial weights, crops and noise.
         scales: Sizes at which training pictures are used.
         validation_sigma: Noise levels of the validation, 8-bit scale.
@@ -79,7 +82,6 @@ class Recipe:
     model: TNRDConfig
     phases: tuple[Phase, ...]
     sigma: tuple[float, float] = (0.0, 75.0)
-    sigma_exponent: float = 1.0
     seed: int = 0
     scales: tuple[float, ...] = (1.0,)
     validation_sigma: tuple[float, ...] = (15.0, 25.0, 50.0)
@@ -91,8 +93,6 @@ class Recipe:
     def __post_init__(self) -> None:
         if len(self.sigma) != 2 or not 0 <= self.sigma[0] <= self.sigma[1] <= 100:
             raise ValueError(f"sigma must be an interval within [0, 100] on the 8-bit scale, got {self.sigma}.")
-        if not 0 < self.sigma_exponent < math.inf:
-            raise ValueError(f"sigma_exponent must be positive, got {self.sigma_exponent}.")
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise ValueError(f"scales must lie in (0, 1], got {self.scales}.")
         if min(self.validate_every, self.checkpoint_every) < 1 or self.seed < 0:

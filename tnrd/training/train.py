@@ -119,7 +119,7 @@ class Trainer:
             phase.batch,
             (low, high),
             self.recipe.seed * 1000 + self.position,
-            self.recipe.sigma_exponent,
+            phase.sigma_exponent,
         )
         label = f"phase {index + 1} {phase.optimizer} {phase.stages} {steps.start + 1}-{steps.stop}"
         bar = tqdm(total=phase.iterations, initial=self.iteration, desc=label, disable=not self.progress, mininterval=2)
