@@ -20,10 +20,12 @@ from tnrd.moments import dct_basis
 from tnrd.pixels import unit_of
 
 _BLOCK = 8
-# Below this many blocks the variance of a frequency is itself too uncertain; above it, only flat blocks are taken.
-_MIN_FLAT = 100
-# Bounds time and memory: 2^18 overlapping blocks are all of a 512 x 512 picture.
-_MAX_BLOCKS = 1 << 18
+# Below this many blocks the variance of a frequency is itself too uncertain; above it, only flat blocks are taken. With
+# a stride of one, neighbours tell nearly the same, and more of them are needed.
+_MIN_FLAT = 25
+_MIN_FLAT_NEIGHBOURS = 100
+# Bounds time and memory: 2^16 overlapping blocks are all of a 256 x 256 picture.
+_MAX_BLOCKS = 1 << 16
 _CHUNK = 1 << 13
 # A block counts as clipped with more than this many pixels at the channel's extremes (tolerating none would pick out
 # blocks whose noise happens to be weak), and clipped blocks are left out when this share of all blocks remains.
@@ -73,9 +75,10 @@ def estimate_sigma(
         sigma^2 = median over k in H of  mean over b in F of  c_k(b)^2,
         F       = {b : mean over k in L of c_k(b)^2 <= sigma^2},
 
-    solved by iterating from the 100 flattest blocks, the least that F may hold. F is about half of the flat blocks;
-    the median over frequencies ignores the few that a regular texture occupies. Blocks overlap. Of pictures above
-    512 x 512 pixels an even sub-sample of at most 2^18 blocks is taken, which bounds time and memory.
+    solved by iterating from the flattest blocks, the least that F may hold: 25, or 100 of a picture so small that all
+    its overlapping blocks are taken. F is about half of the flat blocks; the median over frequencies ignores the few
+    that a regular texture occupies. Of pictures above 256 x 256 pixels an even sub-sample of at most 2^16 blocks is
+    taken, which bounds time and memory.
 
     Pixels equal to the smallest or largest value of their channel may have been clipped, as the noise of 8-bit
     pictures is at black and white. Blocks that hold more than two are left out if enough others remain. Noise
@@ -137,10 +140,10 @@ def _estimate_channel(channel: NDArray[Any]) -> float:
     if high - low < _SMALLEST_RANGE:
         return 0.0
     texture, squares, extremes = measure_blocks(channel, low, high)
-    usable = extremes <= _MAX_EXTREME_PIXELS
-    if usable.sum() >= max(_MIN_FLAT, _MIN_USABLE_SHARE * usable.size):
+    usable, least = extremes <= _MAX_EXTREME_PIXELS, least_flat(channel.shape)
+    if not usable.all() and usable.sum() >= max(least, _MIN_USABLE_SHARE * usable.size):
         texture, squares = texture[usable], squares[:, usable]
-    return float(np.sqrt(flat_noise_variance(texture, squares)[0])) * (high - low) * unit_of(channel.dtype)
+    return float(np.sqrt(flat_noise_variance(texture, squares, least)[0])) * (high - low) * unit_of(channel.dtype)
 
 
 def measure_blocks(
@@ -155,19 +158,20 @@ def measure_blocks(
         count of pixels equal to ``low`` or ``high`` (B,).
     """
     shape = (min(_BLOCK, channel.shape[0]), min(_BLOCK, channel.shape[1]))
-    stride = block_stride(channel.shape[0] - shape[0] + 1, channel.shape[1] - shape[1] + 1)
-    smooth, fine = _frequency_bases(shape)
-    basis = np.concatenate([smooth, fine])
+    stride = stride_of(channel.shape)
+    fine, low_count = _high_frequencies(shape)
     windows = sliding_window_view(channel, shape)[::stride, ::stride]
     rows_at_once = max(1, _CHUNK // windows.shape[1])
     textures, squares, extremes = [], [], []
     for start in range(0, windows.shape[0], rows_at_once):
         # (pixel row, pixel column, block row, block column): copies then run along the rows of the picture.
         blocks = windows[start : start + rows_at_once].transpose(2, 3, 0, 1)
-        coefficients = basis @ _steps_within(blocks, high - low)
-        textured, noisy = np.split(coefficients, [len(smooth)])
-        textures.append(np.einsum("kb,kb->b", textured, textured) / max(1, len(smooth)))
-        squares.append(noisy**2)
+        steps = _steps_within(blocks, high - low)
+        noisy = (fine @ steps) ** 2
+        # Parseval: the low frequencies hold what is left of the block's variance.
+        energy = np.einsum("pb,pb->b", steps, steps) - steps.sum(axis=0) ** 2 / len(steps)
+        textures.append(np.maximum(energy - noisy.sum(axis=0), 0) / max(1, low_count))
+        squares.append(noisy)
         extremes.append(_count_extremes(blocks, low, high))
     return np.concatenate(textures), np.concatenate(squares, axis=1), np.concatenate(extremes)
 
@@ -191,6 +195,16 @@ def _count_extremes(blocks: NDArray[Any], low: float, high: float) -> NDArray[np
     return counts
 
 
+def stride_of(shape: tuple[int, ...]) -> int:
+    """The stride of the blocks of a channel, (M, N)."""
+    return block_stride(*(side - min(_BLOCK, side) + 1 for side in shape))
+
+
+def least_flat(shape: tuple[int, ...]) -> int:
+    """How many blocks of a channel, (M, N), are measured at least."""
+    return _MIN_FLAT_NEIGHBOURS if stride_of(shape) == 1 else _MIN_FLAT
+
+
 def block_stride(rows: int, columns: int) -> int:
     """The smallest odd stride of blocks that leaves at most ``_MAX_BLOCKS`` blocks.
 
@@ -202,30 +216,32 @@ def block_stride(rows: int, columns: int) -> int:
     return stride
 
 
-def _frequency_bases(shape: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Low and high frequencies of the orthonormal 2-D DCT without its constant, as rows over the block's pixels.
+def _high_frequencies(shape: tuple[int, int]) -> tuple[NDArray[np.float32], int]:
+    """High frequencies of the orthonormal 2-D DCT, as rows over the block's pixels, and the number of low ones.
 
-    High means (i + 1/2)/rows + (j + 1/2)/columns >= 5/4 for the frequency (i, j), for 8x8 the 21 with i + j >= 9.
+    High means (i + 1/2)/rows + (j + 1/2)/columns >= 5/4 for the frequency (i, j), for 8x8 the 21 with i + j >= 9. The
+    constant is neither.
     """
     basis = np.kron(dct_basis(shape[0]), dct_basis(shape[1])).astype(np.float32)
     i, j = np.indices(shape)
     high = ((i + 0.5) / shape[0] + (j + 0.5) / shape[1] >= 1.25).ravel()
-    low = ~high
-    low[0] = False
-    return basis[low], basis[high]
+    return basis[high], int(np.count_nonzero(~high)) - 1
 
 
-def flat_noise_variance(texture: NDArray[np.float32], squares: NDArray[np.float32]) -> tuple[float, NDArray[np.bool_]]:
+def flat_noise_variance(
+    texture: NDArray[np.float32], squares: NDArray[np.float32], least: int
+) -> tuple[float, NDArray[np.bool_]]:
     """Iterate variance -> flat blocks -> variance, from the flattest blocks, to the fixed point.
 
     Args:
         texture: Mean square of the low frequencies of B blocks, (B,).
         squares: Squares of their high frequencies, (K, B).
+        least: That many count as flat at least.
 
     Returns:
         The variance of the noise, and which blocks counted as flat, (B,).
     """
-    least = min(_MIN_FLAT, texture.size)
+    least = min(least, texture.size)
     flattest = np.zeros(texture.size, dtype=bool)
     flattest[np.argpartition(texture, least - 1)[:least]] = True
     flat, variance = flattest, _median_of_means(squares, flattest)

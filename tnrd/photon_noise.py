@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import uniform_filter
 from scipy.optimize import nnls
 
-from tnrd.noise import block_stride, flat_noise_variance, measure_blocks
+from tnrd.noise import flat_noise_variance, least_flat, measure_blocks, stride_of
 from tnrd.pixels import as_pixels, to_unit
 
 _GROUPS = 24
@@ -76,7 +76,7 @@ def noise_curve(
     if high - low < 1e-12:
         return np.array([low]), np.array([0.0]), np.array([1.0])
     texture, squares, extremes = measure_blocks(channel, low, high)
-    stride = block_stride(channel.shape[0] - _BLOCK + 1, channel.shape[1] - _BLOCK + 1)
+    stride = stride_of(channel.shape)
     # Means of the same blocks, from running sums over the picture.
     centre = _BLOCK // 2
     running = uniform_filter(channel.astype(np.float64), _BLOCK, mode="nearest")
@@ -91,7 +91,7 @@ def noise_curve(
     for g in range(len(edges) - 1):
         members = group == g
         if members.any():
-            variance, flat = flat_noise_variance(texture[members], squares[:, members])
+            variance, flat = flat_noise_variance(texture[members], squares[:, members], least_flat(channel.shape))
             found.append((float(means[members][flat].mean()), variance * (high - low) ** 2, float(flat.sum())))
     levels, variances, counts = (np.array(column) for column in zip(*found, strict=True))
     return levels, variances, counts
