@@ -97,7 +97,7 @@ def test_file_that_appears_during_writing_is_kept(
     assert sorted(os.listdir(tmp_path)) == ["first.png", "out.png"]
 
 
-def test_claimed_name_is_released_when_the_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_when_the_rename_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: str, destination: str) -> None:
         raise OSError(1, "Operation not permitted")
 

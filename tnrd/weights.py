@@ -186,17 +186,15 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[st
     """
     from safetensors.torch import save
 
+    from tnrd.image_io.completion import completed
+
     target = Path(path)
     if target.suffix != SUFFIX:
         raise ValueError(f"A weights file must end in {SUFFIX}, got {target}.")
     state = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     content = _ordered(save(state, metadata=metadata))
-    temporary = target.with_name(target.name + ".part")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with completed(target, overwrite=True) as temporary:
+        Path(temporary).write_bytes(content)
 
 
 def _ordered(content: bytes) -> bytes:

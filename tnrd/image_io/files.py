@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from tnrd.image_io.completion import completed
 from tnrd.image_io.directory import read_at
 from tnrd.image_io.picture import DEFAULT_MAX_PIXELS, ImageError, Picture, check_storable, output_format
 
@@ -80,22 +80,10 @@ def write_image(target: str | os.PathLike[str], picture: Picture, *, overwrite: 
     """
     format, name = output_format(target), os.fspath(target)
     check_target(target, overwrite=overwrite)
-    path = os.path.realpath(target)
-    temporary = os.path.join(os.path.dirname(path), f".tnrd-{secrets.token_hex(8)}.tmp")
     with _reported(name, _UNWRITABLE):
         check_storable(picture, format)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(temporary, flags, 0o666)
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                _encode(picture, format, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            _publish(temporary, path, overwrite)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+        with completed(target, overwrite=overwrite) as temporary, open(temporary, "xb") as stream:
+            _encode(picture, format, stream)
 
 
 def encode_image(picture: Picture, format: str) -> bytes:
@@ -128,27 +116,6 @@ def check_target(target: str | os.PathLike[str], *, overwrite: bool = False) -> 
             raise ImageError(f"{name}: the file exists already; it is replaced only when overwriting is asked for.")
     if not os.access(folder, os.W_OK):
         raise ImageError(f"{name}: the folder {folder} cannot be written to.")
-
-
-def _publish(temporary: str, path: str, overwrite: bool) -> None:
-    """Give the finished file its name; without ``overwrite`` in a way that no other process can come between."""
-    if overwrite:
-        os.replace(temporary, path)
-        return
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError:
-        # No hard links on this file system: claim the name with an empty file, then replace that.
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-        try:
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(path)
-            raise
-    else:
-        os.unlink(temporary)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from tnrd.image_io.completion import completed
 from tnrd.model import TNRD
 from tnrd.training.data import CropSampler
 from tnrd.training.losses import weighted_mse
@@ -214,7 +215,7 @@ class Trainer:
         return sum(phase.iterations for _, phase, _ in self.segments()[: self.position]) + self.iteration
 
     def save_checkpoint(self) -> None:
-        """Write the whole state beside the target and rename it."""
+        """Write the whole state, or nothing."""
         if not self.processes.is_first:
             return
         state = {
@@ -226,9 +227,8 @@ class Trainer:
             "scores": self.last_scores,
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
         }
-        temporary = self.output / "checkpoint.pt.part"
-        torch.save(state, temporary)
-        temporary.replace(self.output / "checkpoint.pt")
+        with completed(self.output / "checkpoint.pt", overwrite=True) as temporary:
+            torch.save(state, temporary)
 
     def resume(self) -> bool:
         """Go on from the checkpoint in the output folder, if there is one.

@@ -8,7 +8,6 @@
 | occupancy | who else writes into the output folder, and the leftovers of runs that were killed |
 | manifest | what was done, a line a file |
 | bench | what is done with one file |
-| publish | files that are complete or absent |
 | pipeline | reading, denoising and writing beside each other |
 | run | all of it in one call |
 | merge | the manifests of all shards in one, and what is missing |

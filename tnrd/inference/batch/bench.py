@@ -26,11 +26,11 @@ from tnrd.image_io import (
     output_format,
     read_image,
 )
+from tnrd.image_io.completion import completed
 from tnrd.inference.assumption import Assumption, Noise, described, restore_assumed
 from tnrd.inference.batch.errors import BatchOutputError
-from tnrd.inference.batch.manifest import History, Manifest, Record
+from tnrd.inference.batch.manifest import History, Manifest, Record, sha256_of
 from tnrd.inference.batch.plan import Job
-from tnrd.inference.batch.publish import publish, sha256_of
 from tnrd.inference.batch.reasons import check_hope, reason_of
 from tnrd.inference.choice import suits_colour
 from tnrd.inference.levels import NoiseLevel
@@ -192,7 +192,11 @@ class Bench:
                 "seconds": prepared.seconds,
             }
             os.makedirs(os.path.dirname(job.output) or os.curdir, exist_ok=True)
-            publish(data, job.output, overwrite=self.overwrite, announce=lambda: self._note(record))
+            with (
+                completed(job.output, overwrite=self.overwrite, announce=lambda: self._note(record)) as temporary,
+                open(temporary, "xb") as stream,
+            ):
+                stream.write(data)
         except Exception as error:
             return self.failed(job, record, error)
         return record

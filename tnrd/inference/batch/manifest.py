@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import hashlib
 import json
 import os
 import re
@@ -38,6 +39,12 @@ def manifest_path(folder: str, shard: Shard | None = None) -> str:
 def manifests_in(folder: str) -> list[str]:
     """All manifests in an output folder."""
     return sorted(glob.glob(os.path.join(glob.escape(folder), f"{STEM}*.jsonl")))
+
+
+def sha256_of(path: str) -> str:
+    """Of a file's content."""
+    with open(path, "rb", buffering=0) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def absent_shards(paths: Iterable[str]) -> list[Shard]:

@@ -6,11 +6,11 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tnrd.image_io.completion import completed
 from tnrd.inference.batch.bench import DONE, FAILED
 from tnrd.inference.batch.errors import BatchOutputError
-from tnrd.inference.batch.manifest import History, Manifest, Record, absent_shards, dump, manifests_in
+from tnrd.inference.batch.manifest import History, Manifest, Record, absent_shards, dump, manifests_in, sha256_of
 from tnrd.inference.batch.plan import Job, Plan
-from tnrd.inference.batch.publish import sha256_of
 from tnrd.inference.batch.run import MOST_FAILURES
 
 MISSING = "missing"
@@ -58,22 +58,15 @@ def merge(plan: Plan, path: str, *, verify: bool = False) -> Census:
         raise BatchOutputError(f"{plan.output}: there are no manifests of a batch.")
     census = Census(sources, path, absent=[str(shard) for shard in absent_shards(sources)])
     history = History(sources)
-    temporary = f"{path}.{os.getpid()}.tmp"
     with Manifest(path):  # held, so that no run adds to what is about to be replaced
         try:
-            with open(temporary, "xb") as merged:
+            with completed(path, overwrite=True) as temporary, open(temporary, "xb") as merged:
                 for job in plan.all_jobs():
                     record = _state(job, history, verify)
                     merged.write(dump(record))
                     _count(census, record)
-                merged.flush()
-                os.fsync(merged.fileno())
-            os.replace(temporary, path)
         except OSError as error:
             raise BatchOutputError(f"{path}: the merged manifest cannot be written ({error.strerror}).") from error
-        finally:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
     return census
 
 

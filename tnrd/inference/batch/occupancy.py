@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable
 
+from tnrd.image_io.completion import LEFTOVER
 from tnrd.inference.batch.errors import BatchOutputError
 
 LOCK_NAME = ".tnrd.lock"
-_LEFTOVER = re.compile(r"\.tnrd-[0-9a-f]{16}\.tmp")
 
 if sys.platform == "win32":
 
@@ -100,7 +99,7 @@ def remove_leftovers(folders: Iterable[str]) -> int:
     for folder in folders:
         try:
             with os.scandir(folder) as entries:
-                names = [entry.name for entry in entries if _LEFTOVER.fullmatch(entry.name)]
+                names = [entry.name for entry in entries if LEFTOVER.fullmatch(entry.name)]
         except OSError:  # not made yet, or not ours to read
             continue
         for name in names:

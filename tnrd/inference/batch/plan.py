@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tnrd.image_io import ImageError, output_format
+from tnrd.image_io.completion import temporary_in
 from tnrd.inference.batch.errors import BatchError, BatchInputError, BatchOutputError
 from tnrd.inference.batch.shards import Shard, name_hash
 from tnrd.inference.batch.sources import Found, contains, find
@@ -203,7 +203,7 @@ def tells_apart(folder: str, first: str, second: str) -> bool:
         folder = os.path.dirname(folder) or os.curdir
     pairs = zip(first.split(os.sep), second.split(os.sep), strict=True)
     names = next((pair for pair in pairs if pair[0] != pair[1]), (first, second))
-    trial = os.path.join(folder, f".tnrd-{secrets.token_hex(8)}.tmp")
+    trial = temporary_in(folder)
     try:
         os.mkdir(trial)
     except OSError as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from tnrd.image_io.completion import completed
 from tnrd.image_io.files import check_target
 from tnrd.inference.stacks.calibration import Calibration, to_ome, to_resolution
 from tnrd.inference.stacks.errors import VolumeError, reported
@@ -96,24 +95,22 @@ def write_tiff(
     Raises:
         VolumeError: The file cannot be written.
     """
-    path = os.path.realpath(target)
-    temporary = os.path.join(os.path.dirname(path), f".tnrd-{secrets.token_hex(8)}.tmp")
     stored = tiff_layout(layout)
     whole = max(layout.picture[:2]) <= tile
     pieces = bands if whole else _tiles(bands, tile)
     failure: list[Exception] = []
     with reported(os.fspath(target), UNWRITABLE):
         try:
-            with tifffile.TiffWriter(temporary, bigtiff=_is_big(stored, dtype), ome=is_ome(target)) as writer:
+            with (
+                completed(target, overwrite=overwrite) as temporary,
+                tifffile.TiffWriter(temporary, bigtiff=_is_big(stored, dtype), ome=is_ome(target)) as writer,
+            ):
                 settings = _settings(target, stored, calibration, identity)
                 if not whole:
                     settings["tile"] = (tile, tile)
                 settings["predictor"] = dtype.kind == "u"
                 writer.write(_remembering(pieces, failure), shape=stored.shape, dtype=dtype, **settings)
-            _sync_and_name(temporary, path, overwrite)
         except BaseException as error:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
             if failure and error is not failure[0]:
                 raise failure[0] from None
             raise
@@ -155,14 +152,3 @@ def _remembering(pieces: Iterator[NDArray[Any]], failure: list[Exception]) -> It
     except Exception as error:
         failure.append(error)
         raise
-
-
-def _sync_and_name(temporary: str, path: str, overwrite: bool) -> None:
-    descriptor = os.open(temporary, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if not overwrite and os.path.lexists(path):
-        raise VolumeError(f"{path}: a file of this name has appeared meanwhile; it is left alone.")
-    os.replace(temporary, path)

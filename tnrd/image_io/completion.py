@@ -1,0 +1,73 @@
+"""Files that are complete or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+
+# Names of what a killed process leaves behind.
+LEFTOVER = re.compile(r"\.tnrd-[0-9a-f]{16}\.tmp")
+
+
+def temporary_in(folder: str) -> str:
+    """A fresh name in a folder, one that :data:`LEFTOVER` matches."""
+    return os.path.join(folder, f".tnrd-{secrets.token_hex(8)}.tmp")
+
+
+@contextlib.contextmanager
+def completed(
+    path: str | os.PathLike[str], *, overwrite: bool, announce: Callable[[], None] = lambda: None
+) -> Iterator[str]:
+    """A temporary path to write to; at the end the file is synced to disk and takes its name, on failure it is removed.
+
+    A symbolic link is followed. Without ``overwrite`` no other process can come between, except on file systems without
+    hard links, where a file that appears within microseconds of the end is replaced.
+
+    Args:
+        path: Where the file is to lie.
+        overwrite: Replace what lies there.
+        announce: Called when the file lacks nothing but its name.
+
+    Raises:
+        OSError: The file cannot be synced, or exists and is not to be replaced.
+    """
+    place = os.path.realpath(path)
+    temporary = temporary_in(os.path.dirname(place))
+    try:
+        yield temporary
+        _sync(temporary)
+        announce()
+        _name(temporary, place, overwrite)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _name(temporary: str, place: str, overwrite: bool) -> None:
+    if overwrite:
+        os.replace(temporary, place)
+        return
+    try:
+        os.link(temporary, place)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links. To claim the name with an empty file would leave that behind when killed.
+        if os.path.lexists(place):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), place) from None
+        os.replace(temporary, place)
+    else:
+        os.unlink(temporary)
