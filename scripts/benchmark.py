@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--slow-up-to", type=int, default=1024, help="largest side for the slow engines")
     parser.add_argument("--memory-size", type=int, nargs="+", default=[4096])
     parser.add_argument("--model", nargs="+", default=["gray"], help="weights, by name or path")
+    parser.add_argument("--color", action="store_true", help="'methods' on scikit-image's astronaut, in colour")
     parser.add_argument("--against", nargs="*", default=["bm3d", "nlm_opencv", "tv"], help="baselines, or 'all'")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--json", type=Path)
@@ -75,8 +76,10 @@ def main() -> None:
         report["gpu"] = gpu_rows(arguments.repeat)
         print_engines(report["gpu"])
     if "methods" in arguments.tables:
-        report["rows"] = compare_methods(arguments.size, arguments.model, arguments.against, arguments.repeat)
-        print_table(report["rows"])
+        report["rows"] = compare_methods(
+            arguments.size, arguments.model, arguments.against, arguments.repeat, arguments.color
+        )
+        print(table_of_methods(report["rows"]))
     if "memory" in arguments.tables:
         report["memory"] = peak_memory(arguments.memory_size, arguments.model[0])
         for row in report["memory"]:
@@ -87,19 +90,27 @@ def main() -> None:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def compare_methods(sizes: list[int], models: list[str], against: list[str], repeat: int) -> list[dict[str, Any]]:
-    """The weights, a small scalar model, and what a user would otherwise call, on pictures of these sides."""
+def compare_methods(
+    sizes: list[int], models: list[str], against: list[str], repeat: int, color: bool = False
+) -> list[dict[str, Any]]:
+    """The weights, in grey a small scalar model, and what a user would otherwise call, on pictures of these sides."""
     rows = []
     for size in sizes:
-        clean, noisy = picture(size)
+        clean, noisy = picture(size, color)
         for name in models:
             check_engines(name, noisy)
             rows.append(measure(f"tnrd {name}", ours(name), clean, noisy, repeat))
-        rows.append(measure(f"tnrd {SMALL}", small(), clean, noisy, repeat, gain=None))
+        if not color:
+            rows.append(measure(f"tnrd {SMALL}", small(), clean, noisy, repeat, gain=None))
         for name in against:
-            competitor = partial(BASELINES[name].denoise, sigma=SIGMA)
+            competitor = partial(BASELINES[name].denoise, sigma=SIGMA, channel_axis=axis_of(noisy))
             rows.append(measure(name, competitor, clean, noisy, repeat))
     return rows
+
+
+def axis_of(image: Image) -> int | None:
+    """The axis of the colours."""
+    return None if image.ndim == 2 else -1
 
 
 def small() -> Callable[[Image], Any]:
@@ -110,15 +121,16 @@ def small() -> Callable[[Image], Any]:
     return lambda noisy: tnrd.denoise(noisy, SIGMA, model=model)
 
 
-def picture(size: int) -> tuple[Image, Image]:
+def picture(size: int, color: bool) -> tuple[Image, Image]:
     """A clean and a noisy picture of this side."""
     from skimage import data
 
     from tnrd.noise import add_noise
 
-    camera = data.camera().astype(np.float64) / 255
-    margin = max(0, size - min(camera.shape))
-    clean = np.pad(camera, ((0, margin), (0, margin)), mode="symmetric")[:size, :size]
+    photograph = (data.astronaut() if color else data.camera()).astype(np.float64) / 255
+    margin = max(0, size - min(photograph.shape[:2]))
+    widths = ((0, margin), (0, margin), (0, 0))[: photograph.ndim]
+    clean = np.pad(photograph, widths, mode="symmetric")[:size, :size]
     return clean.astype(np.float32), add_noise(clean, SIGMA, seed=25_000)
 
 
@@ -127,16 +139,18 @@ def ours(name: str) -> Callable[[Image], Any]:
     import tnrd
 
     model = tnrd.load_model(name)
-    return lambda noisy: tnrd.denoise(noisy, SIGMA, model=model)
+    return lambda noisy: tnrd.denoise(noisy, SIGMA, model=model, channel_axis=axis_of(noisy))
 
 
 def check_engines(name: str, noisy: Image) -> None:
     """Refuse to time an engine that does not compute what the reference does."""
     import tnrd
 
-    model = tnrd.load_model(name)
-    fast = tnrd.denoise(noisy, SIGMA, model=model, engine="numba")
-    difference = float(np.abs(fast - tnrd.denoise(noisy, SIGMA, model=model, engine="torch")).max())
+    fast, reference = (
+        tnrd.denoise(noisy, SIGMA, model=name, engine=engine, channel_axis=axis_of(noisy))
+        for engine in ("numba", "torch")
+    )
+    difference = float(np.abs(fast - reference).max())
     if not difference <= TOLERANCE:
         raise SystemExit(f"The engines differ by {difference} on {name}: no speed is reported.")
 
@@ -163,20 +177,21 @@ def measure(
         "size": len(noisy),
         "psnr": quality,
         "seconds": seconds,
-        "per_mpx": seconds / noisy.size * 1e6,
+        "per_mpx": seconds / (noisy.shape[0] * noisy.shape[1]) * 1e6,
         "calls": len(times[1:] or times),
     }
 
 
-def print_table(rows: list[dict[str, Any]]) -> None:
+def table_of_methods(rows: list[dict[str, Any]]) -> str:
     """Markdown, with the ratio to the first model at the same size."""
-    print("| method | size | PSNR (dB) | s | s/Mpx | times slower than ours |\n|---|---|---|---|---|---|")
+    lines = ["| method | size | PSNR (dB) | s | s/Mpx | times slower than ours |", "|---|---|---|---|---|---|"]
     for row in rows:
         first = next(r for r in rows if r["size"] == row["size"])
-        print(
+        lines.append(
             f"| {row['method']} | {row['size']} | {row['psnr']:.2f} | {row['seconds']:.4f} | {row['per_mpx']:.3f} "
             f"| {row['seconds'] / first['seconds']:.2f} |"
         )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -28,13 +28,18 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
 
-    scores = mean_scores(json.loads(arguments.scores.read_text(encoding="utf-8")), arguments.sigma)
-    speed = json.loads(arguments.benchmark.read_text(encoding="utf-8"))
+    plot(arguments.scores, arguments.benchmark, arguments.sigma, arguments.output)
+
+
+def plot(score_file: Path, speed_file: Path, sigma: float, output: Path) -> None:
+    """Join the two files and draw."""
+    scores = mean_scores(json.loads(score_file.read_text(encoding="utf-8")), sigma)
+    speed = json.loads(speed_file.read_text(encoding="utf-8"))
     seconds = times(speed)
     ours = {row["method"].removeprefix(OURS) for row in speed["rows"] if row["method"].startswith(OURS)}
     print(f"left out: {', '.join(sorted(scores.keys() ^ seconds.keys())) or 'none'}")
     points = {name: (seconds[name], scores[name]) for name in seconds if name in scores}
-    draw(points, ours, arguments.sigma, speed["machine"]["cores"], arguments.output)
+    draw(points, ours, sigma, speed["machine"]["cores"], output)
 
 
 def mean_scores(report: dict[str, Any], sigma: float) -> dict[str, float]:

@@ -67,13 +67,9 @@ def main() -> None:
     validation = load_images(options.validation, 1)
     rows = []
     for name in chosen:
-        size, _, variant = name.partition("-")
-        model = dataclasses.replace(
-            recipe.model, kernel_size=int(size), filters=FILTERS[int(size)], **VARIANTS[variant]
-        )
-        one = dataclasses.replace(recipe, name=name, model=model)
+        one = dataclasses.replace(recipe, name=name, model=shape_of(recipe.model, name))
         rows.append({"name": name, **measure(trained(one, training, validation, options.output / name), validation)})
-        print_row(rows[-1], model)
+    print(table_of_variants(rows))
     print(json.dumps(machine()))
     if options.json:
         options.json.write_text(json.dumps({"rows": rows, "machine": machine()}, indent=1) + "\n", encoding="utf-8")
@@ -109,15 +105,26 @@ def measure(model: TNRD, validation: list[NDArray[np.uint8]]) -> dict[str, Any]:
     return {"parameters": model.config.parameter_count, "seconds_per_megapixel": pace, "psnr": psnr}
 
 
-def print_row(row: dict[str, Any], config: TNRDConfig) -> None:
-    """A row of the table in Markdown."""
-    kernels = "-" if config.scales == 1 else config.coarse_kernels
-    psnr = " / ".join(f"{value:.2f}" for value in row["psnr"].values())
-    print(
-        f"| {config.kernel_size}x{config.kernel_size}, {config.filters} filters | {config.basis} | {config.scales} | "
-        f"{kernels} | {row['parameters']:,} | {row['seconds_per_megapixel']:.2f} | {psnr} |",
-        flush=True,
-    )
+def table_of_variants(rows: list[dict[str, Any]]) -> str:
+    """Markdown, a row a variant."""
+    lines = [
+        "| filters | basis | scales | coarse kernels | parameters | s/Mpx | sigma 15 / 25 / 50 |",
+        "|---" * 7 + "|",
+    ]
+    for row in rows:
+        config = shape_of(TNRDConfig(), row["name"])
+        kernels = "-" if config.scales == 1 else config.coarse_kernels
+        psnr = " / ".join(f"{value:.2f}" for value in row["psnr"].values())
+        filters = f"{config.kernel_size}x{config.kernel_size}, {config.filters}"
+        cost = f"{row['parameters']:,} | {row['seconds_per_megapixel']:.2f}"
+        lines.append(f"| {filters} | {config.basis} | {config.scales} | {kernels} | {cost} | {psnr} |")
+    return "\n".join(lines)
+
+
+def shape_of(model: TNRDConfig, name: str) -> TNRDConfig:
+    """A variant of a model."""
+    size, _, variant = name.partition("-")
+    return dataclasses.replace(model, kernel_size=int(size), filters=FILTERS[int(size)], **VARIANTS[variant])
 
 
 if __name__ == "__main__":
