@@ -6,6 +6,7 @@ import builtins
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import tnrd
 from tnrd.image_io import Metadata, Picture, read_image, write_image
 from tnrd.inference.batch.bench import Bench
 from tnrd.inference.batch.errors import BatchError, BatchOutputError
+from tnrd.inference.batch.manifest import Record
+from tnrd.inference.batch.run import BatchResult
 from tnrd.inference.levels import estimate_noise
 from tnrd.inference.restore import restore
 from tnrd.model import TNRD, TNRDConfig
@@ -174,6 +177,19 @@ def test_the_report_sees_every_file(batch: Batch) -> None:
 
 
 # --- Ending early -----------------------------------------------------------------------------------------------------
+
+
+def test_a_report_that_fails_leaves_nothing_behind(batch: Batch, out: Path) -> None:
+    """What is at work when the caller's own function fails is finished, with its line, before that is heard of."""
+
+    def report(result: BatchResult, record: Record) -> None:
+        raise RuntimeError("the caller's own")
+
+    with pytest.raises(RuntimeError, match="the caller's own"):
+        batch(report=report)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("tnrd-")]
+    noted = {record["output"] for record in lines(out / "tnrd-manifest.jsonl") if record["status"] == "done"}
+    assert set(tree(out)) == noted
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from batch_material import lines
 
+from tnrd.image_io.completion import completed
 from tnrd.inference.batch import manifest as manifests
 from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import History, Manifest, absent_shards, dump, manifest_path, manifests_in
@@ -111,6 +112,28 @@ def test_names_of_manifests(tmp_path: Path) -> None:
     assert sorted(manifests_in(str(folder))) == sorted(paths)
     assert absent_shards(paths) == [Shard(2, 4), Shard(4, 4)]
     assert absent_shards(paths[:1]) == []
+
+
+def test_a_closed_manifest_takes_no_line(path: Path, tmp_path: Path) -> None:
+    """A thread may outlive the run, and the number of the closed file be another's by then."""
+    with Manifest(str(path)) as manifest:
+        manifest.append(record("a.png"))
+    with open(tmp_path / "other", "wb") as other:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            manifest.append(record("b.png"))
+        other.flush()
+    assert (tmp_path / "other").read_bytes() == b""
+    assert len(path.read_bytes().splitlines()) == 1
+
+
+@posix
+def test_a_file_that_is_being_written_is_no_leftover(tmp_path: Path) -> None:
+    with completed(tmp_path / "out", overwrite=False) as temporary:
+        with Occupancy(str(tmp_path), lambda: [str(tmp_path)]):
+            pass
+        Path(temporary).write_bytes(b"whole")
+    assert (tmp_path / "out").read_bytes() == b"whole"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 @posix

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,36 @@ def test_a_large_picture_has_all_threads_to_itself(monkeypatch: pytest.MonkeyPat
     steps.denoise = watched  # type: ignore[method-assign]
     records = list(work(steps, lanes=3))
     assert sorted(record["output"] for record in records) == sorted(job.name for job in jobs())
+
+
+def test_of_large_pictures_few_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "PIXELS_AHEAD", 3 * 8 * 8)
+    steps = Steps(denoise=0.01)
+    assert len(list(work(steps, threads=4, lanes=1))) == COUNT
+    assert steps.most <= 3 + 1 + 4  # read ahead, denoised, written
+
+
+def test_large_pictures_are_written_while_the_next_is_denoised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "LARGE", 1)
+    steps = Steps(denoise=0.05, write=0.05)
+    start = time.monotonic()
+    list(work(steps, threads=2, lanes=3))
+    assert time.monotonic() - start < 0.8 * COUNT * 0.1
+
+
+def test_lanes_use_one_thread_each_and_give_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, inside = torch.get_num_threads(), set()
+    torch.set_num_threads(3)
+    try:
+        steps = Steps()
+        monkeypatch.setattr(steps, "_step", lambda name: inside.add((name, torch.get_num_threads())))
+        list(work(steps, threads=2, lanes=2))
+        assert ("denoise", 1) in inside
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as fresh:
+            assert fresh.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_lanes_overlap() -> None:

@@ -110,16 +110,26 @@ def test_a_signal_ends_after_the_file_at_work(
     assert no_litter(out)
 
 
-def test_a_second_ctrl_c_ends_at_once(folder: Path, weights: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "word"),
+    [(signal.SIGINT, reporting.INTERRUPTED, "Interrupted"), (signal.SIGTERM, reporting.TERMINATED, "Terminated")],
+)
+def test_a_second_signal_ends_at_once(
+    folder: Path, weights: Path, tmp_path: Path, number: signal.Signals, status: int, word: str
+) -> None:
     out, log = tmp_path / "out", tmp_path / "log"
     process = start(log, 30, "--recursive", folder, out, "--model", weights)
-    wait_for(1, log, process)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    err = process.communicate(timeout=20)[1].decode()
-    assert process.returncode == reporting.INTERRUPTED
-    assert err == "tnrd-denoise: Interrupted.\n"
+    try:
+        wait_for(1, log, process)
+        process.send_signal(number)
+        time.sleep(0.3)
+        process.send_signal(number)
+        err = process.communicate(timeout=20)[1].decode()
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == status
+    assert err == f"tnrd-denoise: {word}.\n"
     assert no_litter(out)
     assert tree(out) == {}
 

@@ -10,6 +10,9 @@ import pytest
 
 import tnrd
 from tnrd.cli import main
+from tnrd.inference.whitening import measured_white
+from tnrd.photon_noise import PhotonNoise
+from tnrd.pixels import to_unit
 
 tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("zarr")
@@ -59,7 +62,9 @@ def test_photon_noise_is_given_or_measured_and_said(stack: Path, capfd: pytest.C
         "source": "given",
     }
     assert said.err == ""
-    middle = tnrd.denoise_photon_noise(tifffile.imread(stack)[1], 655 / 65535, 0.5 / 255, model="fast")
+    noise, brightest = PhotonNoise(655 / 65535, 0.5 / 255), to_unit(tifffile.imread(stack)[2])
+    white = measured_white(brightest, noise, brightest.shape)
+    middle = tnrd.denoise_photon_noise(tifffile.imread(stack)[1], *noise, white=white, model="fast")
     np.testing.assert_allclose(tifffile.imread(out)[1], np.rint(np.clip(middle, 0, 1) * 65535), atol=1)
     assert main([str(stack), str(out), *options, "--per-plane", "--overwrite"]) == 0
     said = capfd.readouterr()

@@ -9,6 +9,7 @@ from skimage import data
 
 import tnrd
 from tnrd.degradations import add_poisson_gaussian
+from tnrd.inference import whitening
 from tnrd.inference.photons import denoise_photon_noise
 from tnrd.inference.whitening import enlarged
 from tnrd.metrics import psnr
@@ -30,6 +31,24 @@ def test_it_beats_treating_the_noise_as_gaussian(clean: NDArray[np.float64], pho
     found = psnr(clean, denoise_photon_noise(noisy, model="fast"))
     assert known > plain + 0.2
     assert found > known - 0.3
+
+
+@pytest.mark.parametrize(("photons", "gain_in_db"), [(0.5, 0.8), (1.0, 0.8), (2.0, 0.3), (8.0, 0.0)])
+def test_pixels_are_added_up_where_light_is_scarce(
+    photons: float, gain_in_db: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By no more and no less than serves the picture; there is no read noise."""
+    clean = data.camera()[64:320, 64:320] / 255
+    noisy = add_poisson_gaussian(clean, 1 / photons, 0.0, seed=1)
+    with_sums = psnr(clean, denoise_photon_noise(noisy, 1 / photons))
+    monkeypatch.setattr(whitening, "_SCARCE", 100.0)
+    without = psnr(clean, denoise_photon_noise(noisy, 1 / photons))
+    assert with_sums >= without + gain_in_db
+
+
+def test_strength_0_gives_the_picture() -> None:
+    noisy = np.random.default_rng(0).poisson(5, (20, 30)).astype(np.float32) / 10 - 0.1
+    np.testing.assert_array_equal(denoise_photon_noise(noisy, 0.1, 0.1, strength=0), noisy)
 
 
 def test_in_the_dark_pixels_are_added_up(clean: NDArray[np.float64]) -> None:

@@ -56,6 +56,19 @@ def rms(difference: NDArray[Any]) -> float:
 # --- The result -------------------------------------------------------------------------------------------------------
 
 
+def test_an_odd_side_keeps_no_noise() -> None:
+    """The cell that the last line is in is not filled with the same noise again."""
+    rms = []
+    for side in (64, 65):
+        lines = []
+        for seed in range(8):
+            noisy = 0.5 + 75 / 255 * np.random.default_rng(seed).standard_normal((side, side)).astype(np.float32)
+            clean = tnrd.denoise(noisy, 75 / 255) - 0.5
+            lines += [clean[-1], clean[:, -1]]
+        rms.append(np.sqrt(np.mean(np.square(lines))))
+    assert rms[1] < 1.8 * rms[0]
+
+
 def test_the_shipped_model_takes_away_most_of_the_noise() -> None:
     denoised = tnrd.denoise(noisy_picture(), SIGMA)
     assert rms(denoised - clean_picture()) < 0.5 * rms(noisy_picture() - clean_picture())

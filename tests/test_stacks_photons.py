@@ -77,6 +77,15 @@ def white_of(stack: NDArray[Any], gain: float, read_noise: float) -> float:
     return measured_white(middle, PhotonNoise(gain, read_noise), middle.shape)
 
 
+def test_a_dark_plane_in_the_middle_does_not_decide() -> None:
+    clean = np.full((3, 64, 64), 0.8)
+    clean[1] = 0.02
+    stack = add_poisson_gaussian(clean, 0.01, 0.1, seed=0).astype(np.float32)
+    result = computed(stack, gain=0.01, read_noise=0.1)
+    alone = tnrd.denoise_photon_noise(stack[0], 0.01, 0.1)
+    assert np.std(result[0] - 0.8) == pytest.approx(np.std(alone - 0.8), rel=0.2)
+
+
 # --- Blocks and wholes ------------------------------------------------------------------------------------------------
 
 

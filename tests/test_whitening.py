@@ -50,7 +50,7 @@ def test_the_measured_white_decides_as_the_picture_does() -> None:
     noise = PhotonNoise(1 / 4, 3.0)
     noisy = add_poisson_gaussian(clean, *noise, seed=0).astype(np.float32)
     made = whitening(noisy, noise)
-    assert made.halvings == halvings(noise, made.white, noisy.shape) == 2
+    assert made.halvings == halvings(noise, made.white, noisy.shape) == 3
     assert made.white == measured_white(noisy, noise, noisy.shape)
     assert made.white < np.quantile(noisy, 0.999) / 2
 

@@ -20,6 +20,8 @@ from tnrd.stage import GALERKIN, DiffusionStage, initial_influence, lift_bank
 
 LIFT_SIZE = 3
 MOST_SCALES = 6
+# At an odd side a cell would hold the last pixel twice, and the same noise in both would pass for structure.
+BLEND = 0.25
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class TNRDConfig:
         kernel_size: Side k of a kernel on the computational grid, odd.
         channels: Channels of the picture, 1 for grey and 3 for colour.
         grid: Side g of a cell: 1 works on the picture's pixels, 2 on its four phases at half resolution. The boundary
-            mirrors the grid: with g = 1 pixels, half-sample symmetric; with g = 2 whole cells, each phase by itself.
+            mirrors the grid: with g = 1 pixels, half-sample symmetric; with g = 2 whole cells, each phase by itself. A
+            cell that a picture ends in is filled by mirroring its pixels, a quarter of the line before mixed in.
         companions: Learned components beside the picture, lifted from it at the start.
         basis: "moments" or "dct" (:mod:`tnrd.filters`).
         vanishing_moments: Orders on the picture, repeated cyclically over the filters.
@@ -276,7 +279,7 @@ class TNRD(nn.Module):
     def to_grid(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Image and noise level on the computational grid, extended by mirroring to whole cells."""
         g, cell = self.config.grid, self.config.cell
-        x = _whole_cells(x, cell)
+        x = _whole_cells(x, cell, BLEND)
         if level.shape[2:] != (1, 1):
             level = _whole_cells(level, cell)
         if g == 1:
@@ -294,12 +297,15 @@ class TNRD(nn.Module):
         return picture[..., :height, :width]
 
 
-def _whole_cells(x: Tensor, cell: int) -> Tensor:
-    """Mirror the last rows and columns until both sides are multiples of ``cell``."""
+def _whole_cells(x: Tensor, cell: int, blend: float = 0.0) -> Tensor:
+    """Mirror the last rows and columns until both sides are multiples of ``cell``, blended with those before them."""
     for axis in (2, 3):
         length = x.shape[axis]
         missing = -length % cell
         if missing:
-            mirrored = [max(0, length - 1 - i) for i in range(missing)]
-            x = torch.cat([x, x.index_select(axis, torch.tensor(mirrored, device=x.device))], dim=axis)
+            last, before = (
+                x.index_select(axis, torch.tensor([max(0, length - k - i) for i in range(missing)], device=x.device))
+                for k in (1, 2)
+            )
+            x = torch.cat([x, torch.lerp(last, before, blend)], dim=axis)
     return x

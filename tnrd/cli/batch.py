@@ -144,15 +144,13 @@ def _denoise(options: argparse.Namespace, plan: Plan) -> int:
 
 def _settings(options: argparse.Namespace) -> Settings:
     from tnrd.inference.batch.run import make_settings
-    from tnrd.inference.restore import side_of_tiles
 
     assumption = assumed(options)
     limit = {} if options.max_pixels is None else {"max_pixels": options.max_pixels}
     with ending(WEIGHTS, ValueError):
         settings = make_settings(assumption, options.model, options.strength, options.device, options.engine, **limit)
     with ending(USAGE, ValueError):
-        tile = side_of_tiles(settings.model, options.tile)
-    return dataclasses.replace(settings, tile=tile)
+        return dataclasses.replace(settings, tile=settings.side_of_tiles(options.tile))
 
 
 def _status(result: BatchResult, interruption: Interruption) -> int:

@@ -41,9 +41,9 @@ class Interruption:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self.status is not None and kind is KeyboardInterrupt:
             # The interpreter would wait for the threads that read, denoise and write.
-            say("Interrupted.")
+            say("Interrupted." if self.status == INTERRUPTED else "Terminated.")
             sys.stderr.flush()
-            os._exit(INTERRUPTED)
+            os._exit(self.status)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

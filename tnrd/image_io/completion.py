@@ -9,8 +9,11 @@ import re
 import secrets
 from collections.abc import Callable, Iterator
 
+from tnrd.image_io.locks import try_lock
+
 # Names of what a killed process leaves behind.
 LEFTOVER = re.compile(r"\.tnrd-[0-9a-f]{16}\.tmp")
+_CLOSED = -1
 
 
 def temporary_in(folder: str) -> str:
@@ -22,7 +25,7 @@ def temporary_in(folder: str) -> str:
 def completed(
     path: str | os.PathLike[str], *, overwrite: bool, announce: Callable[[], None] = lambda: None
 ) -> Iterator[str]:
-    """A temporary path to write to; at the end the file is synced to disk and takes its name, on failure it is removed.
+    """An empty temporary file to write to; at the end it is synced and takes its name, on failure it is removed.
 
     A symbolic link is followed. Without ``overwrite`` no other process can come between, except on file systems without
     hard links, where a file that appears within microseconds of the end is replaced.
@@ -37,15 +40,30 @@ def completed(
     """
     place = os.path.realpath(path)
     temporary = temporary_in(os.path.dirname(place))
+    with _held(temporary):
+        try:
+            yield temporary
+            _sync(temporary)
+            announce()
+            _name(temporary, place, overwrite)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+@contextlib.contextmanager
+def _held(path: str) -> Iterator[None]:
+    """A new file, locked as long as it is written, so that it is not taken for a leftover."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        yield temporary
-        _sync(temporary)
-        announce()
-        _name(temporary, place, overwrite)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+        if not try_lock(descriptor):  # there are no locks here, and perhaps open files cannot be renamed
+            os.close(descriptor)
+            descriptor = _CLOSED
+        yield
+    finally:
+        if descriptor != _CLOSED:
+            os.close(descriptor)
 
 
 def _sync(path: str) -> None:

@@ -82,7 +82,7 @@ def write_image(target: str | os.PathLike[str], picture: Picture, *, overwrite: 
     check_target(target, overwrite=overwrite)
     with _reported(name, _UNWRITABLE):
         check_storable(picture, format)
-        with completed(target, overwrite=overwrite) as temporary, open(temporary, "xb") as stream:
+        with completed(target, overwrite=overwrite) as temporary, open(temporary, "wb") as stream:
             _encode(picture, format, stream)
 
 

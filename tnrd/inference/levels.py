@@ -16,8 +16,9 @@ from tnrd.pixels import to_unit, unit_of
 
 # The models are trained up to 75/255; a third beyond that still gives sensible pictures.
 MAX_SIGMA = 100 / 255
-# Levels that differ by no more than this factor count as one.
-_ALIKE = 1.1
+# Levels that differ by no more than this factor count as one. Measured planes of one level differ by up to a fifth,
+# since chrominance is flatter than luminance.
+_ALIKE, _PLANES_ALIKE = 1.1, 1.3
 # Luminance and chrominance are measured on blocks of the picture, spread evenly over at most this side.
 _SAMPLE_SIDE = 1024
 _SAMPLE_BLOCK = 128
@@ -39,8 +40,10 @@ class NoiseLevel:
     @property
     def is_alike(self) -> bool:
         """Whether it is about the same in all channels and independent between them, as models of colour take it."""
-        spreads = [found for found in (self.levels, self.planes) if found is not None and found.shape == (3,)]
-        return all(found.max() <= _ALIKE * found.min() for found in spreads)
+        levels, planes = self.levels, self.planes
+        if levels.shape == (3,) and levels.max() > _ALIKE * levels.min():
+            return False
+        return planes is None or bool(planes.max() <= _PLANES_ALIKE * planes.min())
 
     def at(self, area: Area) -> NoiseLevel:
         """The noise of a part of the picture."""

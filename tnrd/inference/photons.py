@@ -34,9 +34,9 @@ def denoise_photon_noise(
     """Denoise a picture whose noise is that of a sensor, var(f) = gain u + read_noise^2.
 
     The generalised Anscombe transform (:mod:`tnrd.anscombe`) makes the noise white, of level one; the diffusion takes
-    it away; the exact unbiased inverse leads back. Where light is so scarce that the level exceeds 75 on the 8-bit
-    scale after the transform, pixels are added up two by two first, which is four times the photons, and the result is
-    enlarged by cubic interpolation.
+    it away; the exact unbiased inverse leads back. Where light is so scarce that this noise is more than 68/255
+    of what is white (some three photons there), pixels are added up two by two first, which is four times the photons,
+    and the result is enlarged by cubic interpolation.
 
     Args:
         image: (M, N), or three channels with ``channel_axis``; floats nominally in [0, 1], integers are scaled to it.
@@ -45,11 +45,13 @@ def denoise_photon_noise(
         read_noise: Standard deviation of the noise at black on that scale; 0 when only ``gain`` is given.
         white: Intensity of the brightest parts, which the transform maps to 1, and by which it is decided whether
             light is scarce; the 0.999 quantile when None. Parts of a picture that share it are denoised alike.
-        model: As in :func:`tnrd.denoise`, and so are ``strength``, ``device``, ``tile`` and ``engine``.
+        model: As in :func:`tnrd.denoise`, and so are ``strength``, ``device``, ``tile`` and ``engine``. The inverse
+            is unbiased for what has no noise any more: with ``strength`` between 0 and 1, up to a quarter of a photon
+            too bright.
         channel_axis: The axis of the colour channels, None for grey.
 
     Returns:
-        The shape of ``image``, float32 on the [0, 1] scale, not clipped at 1.
+        The shape of ``image``, float32 on the [0, 1] scale, not clipped at 1; the image itself with ``strength`` 0.
 
     Raises:
         ValueError: An argument is out of range, or a read noise without a gain.
@@ -104,6 +106,8 @@ def restore_photon_noise(
 
     Takes some 20 bytes a sample beside the picture.
     """
+    if strength == 0:
+        return pixels.copy()
     made = whitening(pixels, noise, white)
     unit = made.forward(pixels)
     clean = restore(unit, model, given_noise(made.level, unit), strength=strength, tile=tile, progress=progress)

@@ -24,14 +24,15 @@ from tnrd.inference.levels import MAX_SIGMA
 from tnrd.photon_noise import PhotonNoise
 from tnrd.pixels import binned
 
-# Up to here the models were trained. Stronger noise is first made weaker by adding up pixels, two by two.
-_LARGEST_SIGMA = 75 / 255
+# Stronger noise is first made weaker by adding up pixels, two by two: from here on that gains more than it blurs.
+_SCARCE = 68 / 255
 _LEAST_SIDE = 16
 _WHITE_QUANTILE = 0.999
 # A million photons at white: nothing that depends on the intensity.
 _LEAST_GAIN = 1e-6
 # Of D_0: a smaller D_w - D_0 is rounding.
 _LEAST_RANGE = 1e-13
+_LEAST_WHITE = 1e-3
 _CUBIC_REACH = 2
 _BAND = 64
 
@@ -100,7 +101,7 @@ def whitening(
 
 
 def halvings(noise: PhotonNoise, white: float, shape: tuple[int, ...]) -> int:
-    """How often pixels are added up: until the level is one that the models were trained for, or the picture is small.
+    """How often pixels are added up: until their noise is no longer the most of them, or the picture is small.
 
     Args:
         noise: Gain and read noise, which a halving makes gain/4 and read noise/2.
@@ -114,12 +115,12 @@ def halvings(noise: PhotonNoise, white: float, shape: tuple[int, ...]) -> int:
         coarse = _coarser(noise, count)
         if coarse.gain < _LEAST_GAIN:
             break
-        low, high = _ends(coarse, white)
+        low, high = stabilised_range(*coarse, max(white, _LEAST_WHITE))
         if high - low < _LEAST_RANGE * low:
             raise ValueError(
                 f"A read noise of {noise.read_noise} leaves nothing of a picture whose white is {white:g}."
             )
-        if (high - low) * _LARGEST_SIGMA >= 1 or min(_halved(shape, count)) < 2 * _LEAST_SIDE:
+        if (high - low) * _SCARCE >= 1 or min(_halved(shape, count)) < 2 * _LEAST_SIDE:
             break
     return count
 
@@ -179,4 +180,4 @@ def _halved(shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
 @lru_cache(maxsize=256)
 def _ends(noise: PhotonNoise, white: float) -> tuple[float, float]:
     """D_0 and D_w; a range of less than ten photons would be all noise."""
-    return stabilised_range(*noise, max(white, 10 * noise.gain, 1e-3))
+    return stabilised_range(*noise, max(white, 10 * noise.gain, _LEAST_WHITE))

@@ -35,7 +35,7 @@ from tnrd.inference.batch.reasons import check_hope, reason_of
 from tnrd.inference.choice import suits_colour
 from tnrd.inference.levels import NoiseLevel
 from tnrd.inference.loading import device_of
-from tnrd.inference.restore import restore_together
+from tnrd.inference.restore import restore_together, side_of_tiles
 from tnrd.kernels.dispatch import resolve_engine
 from tnrd.model import TNRD
 
@@ -67,6 +67,14 @@ class Settings:
     tile: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
     colour_model: TNRD | None = None
+
+    def side_of_tiles(self, tile: int | None) -> int:
+        """The side that ``tile`` means for the models.
+
+        Raises:
+            ValueError: It is smaller than a cell of one of them.
+        """
+        return max(side_of_tiles(model, tile) for model in (self.model, self.colour_model) if model is not None)
 
     @property
     def receipt(self) -> Record:
@@ -194,7 +202,7 @@ class Bench:
             os.makedirs(os.path.dirname(job.output) or os.curdir, exist_ok=True)
             with (
                 completed(job.output, overwrite=self.overwrite, announce=lambda: self._note(record)) as temporary,
-                open(temporary, "xb") as stream,
+                open(temporary, "wb") as stream,
             ):
                 stream.write(data)
         except Exception as error:

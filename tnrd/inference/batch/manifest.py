@@ -21,13 +21,14 @@ from typing import Any
 
 import numpy as np
 
+from tnrd.image_io.locks import try_lock
 from tnrd.inference.batch.errors import BatchOutputError
-from tnrd.inference.batch.occupancy import try_lock
 from tnrd.inference.batch.shards import Shard, name_hash
 
 Record = dict[str, Any]
 STEM = "tnrd-manifest"
 _TAIL = 1 << 16
+_CLOSED = -1
 
 
 def manifest_path(folder: str, shard: Shard | None = None) -> str:
@@ -89,7 +90,9 @@ class Manifest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._file)
+        with self._mutex:
+            os.close(self._file)
+            self._file = _CLOSED
 
     def append(self, record: Record, *, durable: bool = True) -> None:
         """Add a line; it is there whole or, where there is no room for it, not at all.
@@ -99,10 +102,12 @@ class Manifest:
             durable: Wait until it would survive a power cut.
 
         Raises:
-            OSError: It could not be written.
+            OSError: It could not be written, or the manifest is closed.
         """
         line = dump(record)
         with self._mutex:
+            if self._file == _CLOSED:  # a thread that outlives the run; the number may be another file's by now
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF), self.path)
             os.lseek(self._file, self._end, os.SEEK_SET)
             try:
                 if os.write(self._file, line) != len(line):

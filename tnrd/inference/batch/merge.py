@@ -60,7 +60,7 @@ def merge(plan: Plan, path: str, *, verify: bool = False) -> Census:
     history = History(sources)
     with Manifest(path):  # held, so that no run adds to what is about to be replaced
         try:
-            with completed(path, overwrite=True) as temporary, open(temporary, "xb") as merged:
+            with completed(path, overwrite=True) as temporary, open(temporary, "wb") as merged:
                 for job in plan.all_jobs():
                     record = _state(job, history, verify)
                     merged.write(dump(record))

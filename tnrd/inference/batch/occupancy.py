@@ -1,51 +1,21 @@
 """Who else writes into the output folder, and what runs that were killed have left there.
 
-An output is written under a temporary name first; a run that is killed leaves that file behind. Only when no other
-run is at work in the folder can it be told from one that is being written. Locks of the operating system tell: they
-end with the process, however that ends. Where there are none (Windows, some network file systems), leftovers stay.
-Whoever writes single pictures there takes no lock: beginning or ending a batch may then cost that picture, with an
-error that says so.
+An output is written under a temporary name first; a run that is killed leaves that file behind. Locks of the operating
+system tell it from one that is being written. Where there are none (Windows, some network file systems), leftovers
+stay. So that folders are not searched again and again, the first run to come and the last one to go do it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterable
 
 from tnrd.image_io.completion import LEFTOVER
+from tnrd.image_io.locks import try_lock, unlock
 from tnrd.inference.batch.errors import BatchOutputError
 
 LOCK_NAME = ".tnrd.lock"
-
-if sys.platform == "win32":
-
-    def try_lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool | None:
-        """None: there are no such locks here."""
-        return None
-
-    def unlock(descriptor: int) -> None:
-        """Nothing to give back."""
-
-else:
-    import fcntl
-
-    def try_lock(descriptor: int, *, shared: bool = False, wait: bool = False) -> bool | None:
-        """Lock an open file: whether that succeeded, None where the file system has no locks."""
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        try:
-            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return None
-        return True
-
-    def unlock(descriptor: int) -> None:
-        """Give a lock back."""
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 class Occupancy:
@@ -103,7 +73,18 @@ def remove_leftovers(folders: Iterable[str]) -> int:
         except OSError:  # not made yet, or not ours to read
             continue
         for name in names:
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(folder, name))
-                removed += 1
+            removed += _remove_if_left(os.path.join(folder, name))
     return removed
+
+
+def _remove_if_left(path: str) -> bool:
+    """Remove a temporary file that nobody holds any more."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            if try_lock(descriptor):
+                os.unlink(path)
+                return True
+        finally:
+            os.close(descriptor)
+    return False

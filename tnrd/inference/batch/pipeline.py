@@ -7,8 +7,8 @@ a picture do, and a core that is away to decode or encode holds nobody up. Large
 the other. On a GPU, pictures in a row that have one shape are denoised *together*, as many as fill it, and other
 threads encode the results.
 
-In memory are the pictures in flight, at most 2 r + max(2 l, w + b) + 1 with r readers, l lanes, w writers and b
-pictures together, however many files there are.
+In memory are the pictures in flight, at most 2 r + 2 l + w + b + 1 with r readers, l lanes, w writers and b pictures
+together, however many files there are; of large ones, fewer are read ahead.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from threading import Thread
 from typing import Any
 
 import torch
@@ -28,23 +30,26 @@ from tnrd.inference.batch.manifest import Record
 from tnrd.inference.batch.plan import Job
 from tnrd.inference.loading import device_of
 from tnrd.inference.restore import DEFAULT_TILE
-from tnrd.kernels.threads_numba import at_most
+from tnrd.kernels.dispatch import resolve_engine
+from tnrd.kernels.threads_numba import several_may_enter
 
 MOST_THREADS = 8
 LARGE = 4_000_000  # pixels from which on a picture takes all threads: several at once would take their memory, too
 MOST_TOGETHER = 32
+PIXELS_AHEAD = 1 << 26  # of the pictures that wait to be denoised, while there are two
 
 
 def threads_beside(bench: Bench) -> int:
     """How many threads read, and how many write, beside the diffusion."""
-    if device_of(bench.settings.model).type == "cpu":
-        return torch.get_num_threads()
-    return max(1, min(MOST_THREADS, (os.cpu_count() or 2) // 2))
+    on_cpu = device_of(bench.settings.model).type == "cpu"
+    return max(1, min(MOST_THREADS, torch.get_num_threads() if on_cpu else (os.cpu_count() or 2) // 2))
 
 
 def lanes_of(bench: Bench) -> int:
     """How many pictures are denoised at once, each by one thread; 1 where each takes the whole device."""
-    return torch.get_num_threads() if device_of(bench.settings.model).type == "cpu" else 1
+    model = bench.settings.model
+    suits = device_of(model).type == "cpu" and resolve_engine(model.engine, torch.device("cpu")) == "numba"
+    return torch.get_num_threads() if suits and several_may_enter() else 1
 
 
 def together_of(bench: Bench, first: Prepared) -> int:
@@ -79,11 +84,12 @@ def work_off(
     """
     count = threads_beside(bench) if threads is None else threads
     lanes = lanes_of(bench) if lanes is None else lanes
+    beside: deque[Future[Record | None]] = deque()
     behind: deque[Future[Record | None]] = deque()
     with (
         _threads(count, "tnrd-read") as readers,
-        _threads(lanes, "tnrd-lane") as side_by_side,
         _threads(count, "tnrd-write") as writers,
+        _lanes(lanes) as side_by_side,
     ):
         prepared_ones = _read_ahead(jobs, bench, readers, count, is_to_stop)
         for group in _groups(prepared_ones, lambda first: together_of(bench, first) if together is None else together):
@@ -91,10 +97,10 @@ def work_off(
                 yield group
             elif lanes > 1 and group[0].pixel_count < LARGE:
                 for prepared in group:
-                    yield from _settle(behind, 2 * lanes - 1)
-                    behind.append(side_by_side.submit(_denoise_and_write, prepared, bench, is_to_stop))
+                    yield from _settle(beside, 2 * lanes - 1)
+                    beside.append(side_by_side.submit(_denoise_and_write, prepared, bench, is_to_stop))
             else:
-                yield from _settle(behind, 0 if lanes > 1 else count)
+                yield from _settle(beside, 0)
                 try:
                     for prepared, pixels in _denoise(group, bench, is_to_stop):
                         if isinstance(pixels, Exception):
@@ -104,20 +110,37 @@ def work_off(
                         behind.append(writers.submit(bench.write, prepared, pixels))
                 except StoppedError:
                     break
+        yield from _settle(beside, 0)
         yield from _settle(behind, 0)
 
 
 @contextmanager
-def _threads(count: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose tasks are finished at the end, but not if the end is an interruption."""
-    pool, is_interrupted = ThreadPoolExecutor(count, name), False
+def _threads(count: int, name: str, begin: Callable[[], None] | None = None) -> Iterator[ThreadPoolExecutor]:
+    """A pool; at the end what has begun is waited for, but not if the end is an interruption."""
+    pool = ThreadPoolExecutor(count, name, begin)
     try:
         yield pool
     except KeyboardInterrupt:
-        is_interrupted = True
+        pool.shutdown(wait=False, cancel_futures=True)
         raise
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+@contextmanager
+def _lanes(count: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose threads use one core each, torch's loops included."""
+    threads = torch.get_num_threads()
+    try:
+        with _threads(count, "tnrd-lane", partial(torch.set_num_threads, 1)) as pool:
+            yield pool
     finally:
-        pool.shutdown(wait=not is_interrupted, cancel_futures=is_interrupted)
+        # Torch has one number for threads that are new to it, besides that of each; it is given back by such a thread.
+        starter = Thread(target=torch.set_num_threads, args=(threads,))
+        starter.start()
+        starter.join()
 
 
 def _read_ahead(
@@ -125,13 +148,17 @@ def _read_ahead(
 ) -> Iterator[Prepared | Record]:
     waiting = iter(jobs)
     ahead: deque[Future[Prepared | Record]] = deque()
+    most = 2
     try:
         while not is_to_stop():
-            while len(ahead) < 2 * count and (job := next(waiting, None)) is not None:
+            while len(ahead) < most and (job := next(waiting, None)) is not None:
                 ahead.append(readers.submit(bench.prepare, job))
             if not ahead:
                 break
-            yield ahead.popleft().result()
+            prepared = ahead.popleft().result()
+            if isinstance(prepared, Prepared):  # the next ones will be about as large
+                most = max(2, min(2 * count, PIXELS_AHEAD // prepared.pixel_count))
+            yield prepared
     finally:
         for future in ahead:
             future.cancel()
@@ -199,8 +226,7 @@ def _denoise_and_write(prepared: Prepared, bench: Bench, is_to_stop: Callable[[]
     try:
         if is_to_stop():
             return None
-        with at_most(1):
-            pixels = bench.denoise(prepared, is_to_stop)
+        pixels = bench.denoise(prepared, is_to_stop)
     except StoppedError:
         return None
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections import Counter
@@ -217,6 +218,8 @@ def run(
             records.throw(interrupt)
         except BatchOutputError as error:
             result.stopped = str(error)
+        finally:
+            records.close()  # waits for what is being written, while the manifest is open
         if result.stopped is None and result.reached < result.total:
             result.stopped = "it was asked to stop"
     return result
@@ -246,7 +249,7 @@ def make_settings(
     """What all files have in common, checked; arguments and errors as those of :func:`denoise_files`."""
     from tnrd.inference.batch.bench import Settings
     from tnrd.inference.loading import load
-    from tnrd.inference.restore import check_strength, side_of_tiles
+    from tnrd.inference.restore import check_strength
     from tnrd.weights import find_weights
 
     if max_pixels < 1:
@@ -257,4 +260,5 @@ def make_settings(
     hashes, other = grey.sha256, None
     if colour != grey:
         hashes, other = f"{grey.sha256} {colour.sha256}", load(colour, device, engine)
-    return Settings(network, hashes, assumption, strength, side_of_tiles(network, tile), max_pixels, other)
+    settings = Settings(network, hashes, assumption, strength, None, max_pixels, other)
+    return dataclasses.replace(settings, tile=settings.side_of_tiles(tile))

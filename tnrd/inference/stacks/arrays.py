@@ -36,7 +36,7 @@ def denoise_array(
     picture that is stored as colour by one of its channels.
 
     Photon noise is denoised as by :func:`tnrd.denoise_photon_noise`, given the same ``white``: that of a plane whose
-    noise is estimated by itself, else that of the plane in the middle.
+    noise is estimated by itself, else that of the brightest of eight planes.
 
     Nothing is computed but the noise (with ``sigma=None``) and, of photon noise, what the samples of the planes tell,
     since it decides how many pixels are added up, and so the halo. Any scheduler of Dask computes the rest. The model

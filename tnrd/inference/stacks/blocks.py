@@ -9,6 +9,7 @@ so few that pixels are added up (:mod:`tnrd.inference.whitening`), grid and halo
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from tnrd.pixels import check_finite, from_unit, to_unit
 
 # Side of the blocks that an array without chunks is cut into.
 DEFAULT_CHUNK = 768
+# The compiled kernels use all threads that they may; the other threads of a process read and pack meanwhile.
+_TURN = threading.Lock()
 
 
 def lazily(
@@ -170,7 +173,8 @@ def _restore_block(
     result = np.empty(block.shape, stored_dtype(block.dtype))
     for index in np.ndindex(leading):
         of_plane: OfPlane = noises[index]  # type: ignore[assignment]
-        result[index] = _restore_picture(block[index], network, of_plane, strength, result.dtype)
+        with _TURN:
+            result[index] = _restore_picture(block[index], network, of_plane, strength, result.dtype)
     return result
 
 
@@ -182,7 +186,10 @@ def _restore_picture(
         check_finite(pixels)
     if isinstance(noise, NoiseLevel):
         return _restore_white(pixels, network, noise, strength, dtype)
-    unit = noise.forward(to_unit(pixels))
+    unit = to_unit(pixels)
+    if strength == 0:
+        return from_unit(unit, dtype)
+    unit = noise.forward(unit)
     clean = _restore_white(unit, network, given_noise(noise.level, unit), strength, unit.dtype)
     return from_unit(noise.back(clean, pixels.shape), dtype)
 

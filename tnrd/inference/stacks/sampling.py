@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tnrd.inference.assumption import GAUSSIAN, Assumption
 from tnrd.inference.levels import NoiseLevel, given_noise
-from tnrd.inference.whitening import Whitening, whitening
+from tnrd.inference.whitening import Whitening, measured_white, whitening
 from tnrd.pixels import check_finite, to_unit
 
 PER_PLANE = "per-plane"
@@ -27,6 +27,8 @@ OfPlane = NoiseLevel | Whitening
 # Noise is estimated from the whole plane up to this side, beyond it from blocks spread evenly over it.
 SAMPLE_SIDE = 1024
 SAMPLE_BLOCK = 128
+# Of so many planes the brightest tells the white that all share.
+WHITE_PLANES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +81,10 @@ def noise_of(stack: da.Array, assumed: StackAssumption, *, colour: bool) -> Stac
     Args:
         stack: (..., M, N), or (..., M, N, 3) with ``colour``.
         assumed: What is known. Without ``sigma`` and ``gain``, the noise is estimated once, now, from the plane in the
-            middle, which also tells the white of photon noise. "per-plane": Gaussian noise is estimated for each plane
-            when it is denoised; photon noise of all planes now, since the halo depends on it. An array of the shape of
-            the leading axes: one level for each plane; with ``colour`` also of that shape and 3 more, one for each
-            channel.
+            middle; white, for photon noise, is that of the brightest of planes spread evenly over the stack.
+            "per-plane": Gaussian noise is estimated for each plane when it is denoised; photon noise and white of all
+            planes now, since the halo depends on them. An array of the shape of the leading axes: one level for each
+            plane; with ``colour`` also of that shape and 3 more, one for each channel.
         colour: Whether the last axis holds channels.
 
     Raises:
@@ -91,8 +93,7 @@ def noise_of(stack: da.Array, assumed: StackAssumption, *, colour: bool) -> Stac
     picture = 3 if colour else 2
     leading, shape = stack.shape[: stack.ndim - picture], stack.shape[stack.ndim - picture :]
     if assumed.sigma is None:
-        middle = sampled(stack[tuple(length // 2 for length in leading)], colour=colour)
-        return _held([_measured(middle.compute(), assumed.of_a_plane, shape)], (1,) * len(leading), picture)
+        return _held([_shared(stack, leading, shape, assumed.of_a_plane)], (1,) * len(leading), picture)
     if not assumed.is_per_plane:
         return _held(*_given(assumed.sigma, leading, colour=colour), picture)
     sample = sampled(stack, colour=colour)
@@ -152,6 +153,23 @@ def _measure(planes: NDArray[Any], assumed: Assumption, shape: tuple[int, ...]) 
     for index in np.ndindex(leading):
         noises[(*index, *(0,) * len(shape))] = _measured(planes[index], assumed, shape)
     return noises
+
+
+def _shared(stack: da.Array, leading: tuple[int, ...], shape: tuple[int, ...], assumed: Assumption) -> OfPlane:
+    """The noise of all planes, from the one in the middle."""
+    colour = len(shape) == 3
+    middle = sampled(stack[tuple(length // 2 for length in leading)], colour=colour).compute()
+    check_finite(middle)
+    noise = assumed.of(middle)
+    if isinstance(noise, NoiseLevel):
+        return noise
+    white = measured_white(to_unit(middle), noise, shape)
+    count = math.prod(leading)
+    for plane in np.unique(np.linspace(0, count - 1, min(count, WHITE_PLANES)).astype(int)):
+        sample = sampled(stack[np.unravel_index(plane, leading)], colour=colour).compute() if leading else middle
+        check_finite(sample)
+        white = max(white, measured_white(to_unit(sample), noise, shape))
+    return whitening(to_unit(middle), noise, white, shape)
 
 
 def _measured(pixels: NDArray[Any], assumed: Assumption, shape: tuple[int, ...]) -> OfPlane:
