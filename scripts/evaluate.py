@@ -186,6 +186,8 @@ def table(rows: list[dict[str, Any]], sigmas: list[float], seconds: dict[str, fl
 
 def times(report: dict[str, Any]) -> dict[str, float]:
     """s/Mpx of each method in a report of scripts/benchmark.py, at the largest picture."""
+    if not report["rows"]:
+        return {}
     largest = max(row["size"] for row in report["rows"])
     at = [row for row in report["rows"] if row["size"] == largest]
     return {row["method"].removeprefix(OURS): row["per_mpx"] for row in at}

@@ -144,7 +144,10 @@ def kept(run: Run) -> list[dict[str, Any]]:
 
 def mean(rows: list[dict[str, Any]], method: str, sigma: float) -> float:
     """PSNR over the pictures."""
-    return float(np.mean([row["psnr"] for row in rows if row["method"] == method and row["sigma"] == sigma]))
+    found = [row["psnr"] for row in rows if row["method"] == method and row["sigma"] == sigma]
+    if not found:
+        raise SystemExit(f"docs/scores/ holds no score of {method} at sigma {sigma:g} by its present weights: --data.")
+    return float(np.mean(found))
 
 
 def levels(rows: list[dict[str, Any]], method: str) -> str:

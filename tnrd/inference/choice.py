@@ -12,6 +12,9 @@ from tnrd.photon_noise import PhotonNoise
 from tnrd.pixels import channels_equal
 from tnrd.weights import WeightsFile, find_weights
 
+# Below, grey models in luminance and chrominance are better than those of colour (docs/results.md).
+_LEAST = 12 / 255
+
 
 def weights_for(model: str | Path, pixels: NDArray[Any], noise: NoiseLevel | PhotonNoise) -> WeightsFile:
     """The weights that ``model`` means for a picture, (M, N) or (M, N, 3), and its noise.
@@ -25,9 +28,9 @@ def weights_for(model: str | Path, pixels: NDArray[Any], noise: NoiseLevel | Pho
 def suits_colour(pixels: NDArray[Any], noise: NoiseLevel | PhotonNoise) -> bool:
     """Whether a model of colour serves the picture: it has colours, and noise as such models are trained for.
 
-    That is white noise of one level in all channels, independent between them. The noise of demosaiced or scanned
-    pictures is another in luminance than in chrominance; a grey model takes each at its own level.
+    That is white noise of one level in all channels, independent between them, and not weak. The noise of demosaiced
+    or scanned pictures is another in luminance than in chrominance; a grey model takes each at its own level.
     """
-    if pixels.ndim == 2 or (isinstance(noise, NoiseLevel) and not noise.is_alike):
+    if pixels.ndim == 2 or (isinstance(noise, NoiseLevel) and not (noise.is_alike and noise.levels.max() >= _LEAST)):
         return False
     return not channels_equal(pixels)
