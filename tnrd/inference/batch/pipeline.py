@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from tnrd.inference.batch.bench import Bench, Prepared, StoppedError
+from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import Record
 from tnrd.inference.batch.plan import Job
 from tnrd.inference.loading import device_of
@@ -91,27 +92,37 @@ def work_off(
         _threads(count, "tnrd-write") as writers,
         _lanes(lanes) as side_by_side,
     ):
-        prepared_ones = _read_ahead(jobs, bench, readers, count, is_to_stop)
-        for group in _groups(prepared_ones, lambda first: together_of(bench, first) if together is None else together):
-            if not isinstance(group, list):
-                yield group
-            elif lanes > 1 and group[0].pixel_count < LARGE:
-                for prepared in group:
-                    yield from _settle(beside, 2 * lanes - 1)
-                    beside.append(side_by_side.submit(_denoise_and_write, prepared, bench, is_to_stop))
-            else:
-                yield from _settle(beside, 0)
-                try:
-                    for prepared, pixels in _denoise(group, bench, is_to_stop):
-                        if isinstance(pixels, Exception):
-                            yield bench.failed(prepared.job, prepared.record, pixels)
-                            continue
-                        yield from _settle(behind, count - 1)
-                        behind.append(writers.submit(bench.write, prepared, pixels))
-                except StoppedError:
-                    break
-        yield from _settle(beside, 0)
-        yield from _settle(behind, 0)
+        try:
+            prepared_ones = _read_ahead(jobs, bench, readers, count, is_to_stop)
+            for group in _groups(
+                prepared_ones, lambda first: together_of(bench, first) if together is None else together
+            ):
+                if not isinstance(group, list):
+                    yield group
+                elif lanes > 1 and group[0].pixel_count < LARGE:
+                    for prepared in group:
+                        yield from _settle(beside, 2 * lanes - 1)
+                        beside.append(side_by_side.submit(_denoise_and_write, prepared, bench, is_to_stop))
+                else:
+                    yield from _settle(beside, 0)
+                    try:
+                        for prepared, pixels in _denoise(group, bench, is_to_stop):
+                            if isinstance(pixels, Exception):
+                                yield bench.failed(prepared.job, prepared.record, pixels)
+                                continue
+                            yield from _settle(behind, count - 1)
+                            behind.append(writers.submit(bench.write, prepared, pixels))
+                    except StoppedError:
+                        break
+            yield from _settle(beside, 0)
+            yield from _settle(behind, 0)
+        except BatchOutputError:
+            # What others have finished meanwhile is there, and counts.
+            under_way = [future for future in (*beside, *behind) if not future.cancel()]
+            for future in under_way:
+                if future.exception() is None and (record := future.result()) is not None:
+                    yield record
+            raise
 
 
 @contextmanager
