@@ -29,14 +29,14 @@ def main() -> None:
     """Write every figure."""
     FIGURES.mkdir(parents=True, exist_ok=True)
     model = tnrd.load_model("gray")
-    save("denoised.png", rows([[*before_after("camera", model)], [*before_after("astronaut", model)]]))
+    save("denoised.png", rows([[*before_after("camera")], [*before_after("astronaut")]]))
     save("diffusion.png", rows(diffusion(model)))
 
 
-def before_after(name: str, model: tnrd.TNRD) -> list[NDArray[np.float64]]:
+def before_after(name: str) -> list[NDArray[np.float64]]:
     """A crop of an example picture, noisy and denoised with the blind noise level, as RGB."""
     noisy = np.asarray(Image.open(ROOT / "examples" / f"{name}_sigma25.png"))
-    clean = tnrd.denoise(noisy, model=model, channel_axis=-1 if noisy.ndim == 3 else None)
+    clean = tnrd.denoise(noisy, channel_axis=-1 if noisy.ndim == 3 else None)
     y, x = (80, 120) if name == "camera" else (20, 60)
     return [as_rgb(image)[y : y + 320, x : x + 320] for image in (noisy / 255, clean)]
 
