@@ -25,15 +25,18 @@ LINE = 4 * LANES  # bytes of a vector
 BLOCKS = range(3, 9)  # outputs of a register block
 
 
-def _sources() -> int:
+def sources(*names: str) -> int:
+    """A number that stands for the text of these files of this folder, and of those that all compiled functions use.
+
+    Numba knows what it has kept on disk by the file of the function called from outside and by that function's closure:
+    this number is put there, so that a change in the files of its parts is not answered with old machine code.
+    """
     folder = Path(__file__).parent
-    texts = [(folder / name).read_bytes() for name in ("simd.py", "correlate_numba.py")]
+    texts = [(folder / name).read_bytes() for name in ("simd.py", "correlate_numba.py", *names)]
     return int.from_bytes(hashlib.sha256(b"".join(texts)).digest()[:7], "big")
 
 
-# Numba knows what it has kept on disk by the file of the function called from outside and by that function's closure:
-# this number is put there, so that a change in the files of its parts is not answered with old machine code.
-SOURCES = _sources()
+SOURCES = sources()
 
 part = njit(nogil=True, fastmath=FAST)
 
@@ -184,11 +187,10 @@ _row3, _row4, _row5, _row6, _row7, _row8 = (_multiply_row(outputs) for outputs i
 
 
 @part
-def _multiply(factors, b, offsets, source, target, pitch, columns):
+def multiply(factors, b, offsets, source, target, pitch, vectors):
     """Block b of the outputs of one row: ``source`` and ``target`` are addresses, ``pitch`` bytes between outputs."""
     _, taps, outputs = factors.shape
     o, a = address(offsets), address(factors) + b * taps * outputs * 4
-    vectors = (columns + LANES - 1) // LANES
     if outputs == 3:
         _row3(source, o, a, taps, target, pitch, vectors)
     elif outputs == 4:
@@ -211,10 +213,11 @@ def correlate_rows(tile, rows, columns, bank, b, target, row):
     first-level cache.
     """
     pitch = target.shape[2] * 4
+    vectors = (columns + LANES - 1) // LANES
     for j in range(rows):
         source = address(tile) + j * tile.shape[1] * tile.shape[2] * 4
         responses = address(target) + ((row + j) * target.shape[1] + b * bank.forward.shape[2]) * pitch
-        _multiply(bank.forward, b, bank.forward_offsets, source, responses, pitch, columns)
+        multiply(bank.forward, b, bank.forward_offsets, source, responses, pitch, vectors)
 
 
 @part
@@ -227,12 +230,11 @@ def subtract_adjoint_row(window, j, bank, partial, total, region, y, size, targe
     r = size // 2
     pitch = partial.shape[1] * 4
     source = address(window) + j * window.shape[1] * window.shape[2] * 4
+    vectors = (region.columns + LANES - 1) // LANES
     for b in range(bank.adjoint.shape[0]):
         sums = address(partial) + b * bank.adjoint.shape[2] * pitch + 2 * r * 4
-        _multiply(bank.adjoint, b, bank.adjoint_offsets, source, sums, pitch, region.columns)
-    row = mirror(y, height)
-    own = region.x1 - region.x0
-    count = region.left + own + region.right
+        multiply(bank.adjoint, b, bank.adjoint_offsets, source, sums, pitch, vectors)
+    count = region.left + region.x1 - region.x0 + region.right
     for c in range(channels):
         for dx in range(size):
             partial[c * size + dx, 2 * r + region.columns :] = np.float32(0.0)
@@ -240,11 +242,18 @@ def subtract_adjoint_row(window, j, bank, partial, total, region, y, size, targe
             column = partial[c * size + dx, shift : shift + count]
             for x in range(count):
                 total[x] = column[x] + (total[x] if dx else np.float32(0.0))
-        out = target[c, row, region.x0 : region.x1]
-        middle = total[region.left : region.left + own]
-        for x in range(own):
-            out[x] -= middle[x]
-        for x in range(region.left):
-            target[c, row, mirror(x - region.left, width)] -= total[x]
-        for x in range(region.right):
-            target[c, row, mirror(width + x, width)] -= total[region.left + own + x]
+        fold_row(total, region, y, height, width, target[c])
+
+
+@part
+def fold_row(total, region, y, height, width, target):
+    """Take a row of K^T from the target (H, W), what lies beyond the borders from the pixels that it mirrors."""
+    row, own = mirror(y, height), region.x1 - region.x0
+    out = target[row, region.x0 : region.x1]
+    middle = total[region.left : region.left + own]
+    for x in range(own):
+        out[x] -= middle[x]
+    for x in range(region.left):
+        target[row, mirror(x - region.left, width)] -= total[x]
+    for x in range(region.right):
+        target[row, mirror(width + x, width)] -= total[region.left + own + x]

@@ -32,6 +32,7 @@ def _lanes_and_registers() -> tuple[int, int]:
 LANES, REGISTERS = _lanes_and_registers()
 # Sides of the blocks of inner products: all accumulators, one column of factors and one more fit the registers.
 LEFT, RIGHT = (4, (5, 6)) if REGISTERS == 32 else (3, (3, 4))
+EVEN_LEFT, EVEN_RIGHT = (4, 6) if REGISTERS == 32 else (4, 3)  # where the columns are a multiple of three
 COPIES = 2  # of a table to which the lanes add in turn
 VECTOR = ir.VectorType(FLOAT, LANES)
 INDEX = ir.VectorType(INT32, LANES)
@@ -61,18 +62,18 @@ def multiply_block(outputs: int, vectors: int) -> Callable[..., Any]:
 
             def body(t, sums):
                 start = builder.add(source, builder.load(_pointer(builder, offsets, t, 8, INT64)))
-                x = [_load(builder, start, j) for j in range(vectors)]
+                x = [load_vector(builder, start, j) for j in range(vectors)]
                 row = builder.add(factors, builder.mul(t, INT64(4 * outputs)))
                 for i in range(outputs):
-                    a = _splat(builder, builder.load(_pointer(builder, row, INT64(i), 4, FLOAT)))
-                    sums[i] = [_fma(builder, a, x[j], sums[i][j]) for j in range(vectors)]
+                    a = splat(builder, builder.load(_pointer(builder, row, INT64(i), 4, FLOAT)))
+                    sums[i] = [multiply_add(builder, a, x[j], sums[i][j]) for j in range(vectors)]
                 return sums
 
             sums = _accumulate(builder, taps, zeros, body)
             for i in range(outputs):
                 row = builder.add(target, builder.mul(pitch, INT64(i)))
                 for j in range(vectors):
-                    _store(builder, sums[i][j], row, j)
+                    store_vector(builder, sums[i][j], row, j)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 6), codegen
@@ -105,11 +106,14 @@ def dot_block(left: int, right: int) -> Callable[..., Any]:
                 def along_columns(x, sums):
                     byte = builder.mul(x, INT64(4 * LANES))
                     p_byte, q_byte = builder.add(byte, p_shift), builder.add(byte, q_shift)
-                    a = [_load(builder, builder.add(row, p_byte), 0) for row in p_rows]
-                    for j in range(right):
-                        b = _load(builder, builder.add(q_rows[j], q_byte), 0)
-                        for i in range(left):
-                            sums[i][j] = _fma(builder, a[i], b, sums[i][j])
+                    a = [builder.add(row, p_byte) for row in p_rows]
+                    b = [builder.add(row, q_byte) for row in q_rows]
+                    held = [load_vector(builder, row, 0) for row in (a if left <= right else b)]
+                    for turn, row in enumerate(b if left <= right else a):
+                        other = load_vector(builder, row, 0)
+                        for place, value in enumerate(held):
+                            i, j = (place, turn) if left <= right else (turn, place)
+                            sums[i][j] = multiply_add(builder, value, other, sums[i][j])
                     return sums
 
                 return _accumulate(builder, vectors, sums, along_columns)
@@ -139,9 +143,9 @@ def influence_block(typingctx, z, table, slope, offset, last, factor):
 
     def codegen(context, builder, signature, arguments):
         z, table, slope, offset, last, factor = arguments
-        _, _, t, left, rise = _look_up(builder, _load(builder, z, 0), table, slope, offset, last)
-        value = _fma(builder, t, rise, left)
-        _store(builder, builder.fmul(value, _splat(builder, factor)), z, 0)
+        _, _, t, left, rise = _look_up(builder, load_vector(builder, z, 0), table, slope, offset, last)
+        value = multiply_add(builder, t, rise, left)
+        store_vector(builder, builder.fmul(value, splat(builder, factor)), z, 0)
         return context.get_dummy_value()
 
     numbers = [types.float32] * 4
@@ -160,23 +164,23 @@ def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor
 
     def codegen(context, builder, signature, arguments):
         z_address, w_address, table, slope, offset, last, factor, first, stop, cells, pitch, sums = arguments
-        z, w = _load(builder, z_address, 0), _load(builder, w_address, 0)
+        z, w = load_vector(builder, z_address, 0), load_vector(builder, w_address, 0)
         inside, i, t, left, rise = _look_up(builder, z, table, slope, offset, last)
-        value = _fma(builder, t, rise, left)
+        value = multiply_add(builder, t, rise, left)
         bend = builder.select(inside, rise, _zeros(VECTOR))
-        scale = _splat(builder, factor)
-        _store(builder, builder.fmul(value, scale), z_address, 0)
-        growth = builder.fmul(builder.fmul(w, bend), builder.fmul(scale, _splat(builder, slope)))
-        _store(builder, growth, w_address, 0)
+        scale = splat(builder, factor)
+        store_vector(builder, builder.fmul(value, scale), z_address, 0)
+        growth = builder.fmul(builder.fmul(w, bend), builder.fmul(scale, splat(builder, slope)))
+        store_vector(builder, growth, w_address, 0)
         lane = ir.Constant(INDEX, list(range(LANES)))
         owned = builder.and_(
-            builder.icmp_signed(">=", lane, _splat(builder, builder.trunc(first, INT32))),
-            builder.icmp_signed("<", lane, _splat(builder, builder.trunc(stop, INT32))),
+            builder.icmp_signed(">=", lane, splat(builder, builder.trunc(first, INT32))),
+            builder.icmp_signed("<", lane, splat(builder, builder.trunc(stop, INT32))),
         )
         w = builder.select(owned, w, _zeros(VECTOR))
         for number, term in enumerate((value, builder.fmul(bend, z))):
             term = builder.fmul(w, builder.select(owned, term, _zeros(VECTOR)))
-            _store(builder, builder.fadd(_load(builder, sums, number), term), sums, number)
+            store_vector(builder, builder.fadd(load_vector(builder, sums, number), term), sums, number)
         weight = builder.fmul(w, scale)
         above = builder.fmul(weight, builder.select(owned, t, _zeros(VECTOR)))
         _scatter(builder, i, builder.fsub(weight, above), above, cells, pitch)
@@ -201,8 +205,8 @@ def _scatter(builder: Any, index: Any, left: Any, right: Any, cells: Any, pitch:
 
 def _look_up(builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: Any) -> tuple[Any, Any, Any, Any, Any]:
     """Whether the position is inside the table, its sample, the remainder, and T and its rise there."""
-    raw = _fma(builder, z, _splat(builder, slope), _splat(builder, offset))
-    top = _splat(builder, last)
+    raw = multiply_add(builder, z, splat(builder, slope), splat(builder, offset))
+    top = splat(builder, last)
     # Ordered comparisons: a NaN looks up the first sample, and is put back into the remainder.
     low = builder.select(builder.fcmp_ordered(">", raw, _zeros(VECTOR)), raw, _zeros(VECTOR))
     position = builder.select(builder.fcmp_ordered("<", low, top), low, top)
@@ -215,7 +219,7 @@ def _look_up(builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: An
     # One 64-bit load a lane is faster than the gather instructions of current processors.
     words = ir.Constant(PAIRS, ir.Undefined)
     eight = ir.Constant(PAIRS, [3] * LANES)
-    places = builder.add(_splat(builder, table), builder.shl(builder.zext(i, PAIRS), eight))
+    places = builder.add(splat(builder, table), builder.shl(builder.zext(i, PAIRS), eight))
     for lane in range(LANES):
         place = builder.inttoptr(builder.extract_element(places, INT32(lane)), INT64.as_pointer())
         words = builder.insert_element(words, builder.load(place), INT32(lane))
@@ -275,15 +279,15 @@ def _pointer(builder: Any, address: Any, number: Any, size: int, kind: Any) -> A
     return builder.inttoptr(builder.add(address, builder.mul(number, INT64(size))), kind.as_pointer())
 
 
-def _load(builder: Any, address: Any, number: int) -> Any:
+def load_vector(builder: Any, address: Any, number: int) -> Any:
     return builder.load(_pointer(builder, address, INT64(number), 4 * LANES, VECTOR), align=4)
 
 
-def _store(builder: Any, value: Any, address: Any, number: int) -> None:
+def store_vector(builder: Any, value: Any, address: Any, number: int) -> None:
     builder.store(value, _pointer(builder, address, INT64(number), 4 * LANES, VECTOR), align=4)
 
 
-def _splat(builder: Any, value: Any) -> Any:
+def splat(builder: Any, value: Any) -> Any:
     undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, value, INT32(0))
     return builder.shuffle_vector(first, undefined, _zeros(INDEX))
@@ -293,7 +297,7 @@ def _zeros(kind: Any) -> Any:
     return ir.Constant(kind, [0 if kind.element == INT32 else 0.0] * LANES)
 
 
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.call(_function(builder, f"llvm.fmuladd.v{LANES}f32", VECTOR, [VECTOR] * 3), [a, b, c])
 
 

@@ -39,9 +39,10 @@ class Sums(NamedTuple):
 
 
 @part
-def _influence_gradient(values, window, top, influence, f0, f1, n, region, traces, sums):
+def influence_gradient(values, base, window, top, influence, f0, f1, n, region, traces, sums):
     """For filters f0 to f1, rows of K u become s(K u), rows of K g s'(K u) K g; the first is row ``top`` of picture n.
 
+    ``values`` begins with filter ``base``.
     Over the owned rows and columns, the table sums factor K g (1 - t) and factor K g t, the scales K g T and K g T' z.
     """
     words, slope, factor = influence.words, influence.slope[n, :, 0, 0], influence.factor[n, :, 0, 0]
@@ -54,7 +55,7 @@ def _influence_gradient(values, window, top, influence, f0, f1, n, region, trace
             traces[0, lane] = np.float32(0.0)
             traces[1, lane] = np.float32(0.0)
         for j in range(values.shape[0]):
-            z, w = values[j, f], window[j, f]
+            z, w = values[j, f - base], window[j, f]
             owned = columns if region.y0 <= top + j < region.y1 else 0
             for x in range(0, columns, LANES):
                 influence_gradient_block(
@@ -84,12 +85,12 @@ def _outer_product(p, q, rows, x, columns, offsets, right, filters, sums):
         for t in range(0, offsets.shape[0], right):
             a = address(p) + (f * p.shape[2] + x) * 4
             b = address(q) + x * 4
-            at = address(sums) + (f * sums.shape[1] + t) * 8
+            at = address(sums) + f * sums.strides[0] + t * 8
             shifts = address(offsets) + t * 8
             if right == _NARROW:
-                _dot_narrow(a, p.shape[2] * 4, b, shifts, rows, p_row, q_row, vectors, at, sums.shape[1] * 8)
+                _dot_narrow(a, p.shape[2] * 4, b, shifts, rows, p_row, q_row, vectors, at, sums.strides[0])
             else:
-                _dot_wide(a, p.shape[2] * 4, b, shifts, rows, p_row, q_row, vectors, at, sums.shape[1] * 8)
+                _dot_wide(a, p.shape[2] * 4, b, shifts, rows, p_row, q_row, vectors, at, sums.strides[0])
 
 
 @part
@@ -125,7 +126,7 @@ def _sweep(u, g, n, region, bank, influence, buffers, right, to_u, sums, work):
                     for b in range(bank.forward.shape[0]):
                         correlate_rows(tile, count, region.columns, bank, b, values, 0)
                         correlate_rows(other, count, region.columns, bank, b, window, ready + low)
-                        _influence_gradient(values[:count], window[ready + low :], top, influence, b * side,
+                        influence_gradient(values[:count], 0, window[ready + low :], top, influence, b * side,
                                             b * side + side, n, region, traces[0], sums)  # fmt: skip
                     own, past = max(region.y0, top), min(region.y1, top + count)
                     if own < past:

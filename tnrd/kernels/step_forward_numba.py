@@ -40,7 +40,7 @@ class Influence(NamedTuple):
 
 
 @part
-def _react(u, f, weight, out, y, x0, x1):
+def react(u, f, weight, out, y, x0, x1):
     """out = u - weight (u - f) on one row; weight is (1, 1, 1) or (1, H, W), f has the first of the components of u."""
     per_pixel = weight.size > 1
     weights = weight[0, y if per_pixel else 0]
@@ -59,14 +59,15 @@ def _react(u, f, weight, out, y, x0, x1):
 
 
 @part
-def _influence_rows(window, first, rows, columns, influence, f0, f1, n, y, start):
-    """psi of filters f0 to f1 in place on rows of the window, zero beyond ``columns``.
+def influence_rows(window, first, rows, begin, end, columns, influence, f0, f1, n, y, start):
+    """psi of filters f0 to f1 in place on rows of the window, columns ``begin`` to ``end``, zero beyond ``columns``.
 
-    The first of them is row y of picture n, from column ``start`` on.
+    The first of them is row y of picture n, from column ``start`` on; ``begin`` is a multiple of the vectors' length.
     """
     words, slope, factor = influence.words, influence.slope, influence.factor
     per_pixel = slope.shape[2] * slope.shape[3] > 1
     one = np.float32(1.0)
+    inside = min(end, columns)
     for f in range(f0, min(f1, words.shape[0])):
         table = address(words) + f * words.shape[1] * 8
         a = one if per_pixel else slope[n, f, 0, 0]
@@ -74,14 +75,14 @@ def _influence_rows(window, first, rows, columns, influence, f0, f1, n, y, start
         for j in range(rows):
             z = address(window) + ((first + j) * window.shape[1] + f) * window.shape[2] * 4
             if per_pixel:
-                for x in range(columns):
+                for x in range(begin, inside):
                     window[first + j, f, x] *= slope[n, f, y + j, start + x]
-            for x in range(0, columns, LANES):
+            for x in range(begin, inside, LANES):
                 influence_block(z + x * 4, table, a, influence.offset, influence.last, b)
             if per_pixel:
-                for x in range(columns):
+                for x in range(begin, inside):
                     window[first + j, f, x] *= factor[n, f, y + j, start + x]
-            for x in range(columns, window.shape[2]):
+            for x in range(inside, end):
                 window[first + j, f, x] = np.float32(0.0)
 
 
@@ -98,7 +99,7 @@ def _sweep(u, f, n, region, bank, influence, weight, buffers, out, work):
     partial[:, : 2 * r] = np.float32(0.0)
     if region.y0 == 0:  # the border folds onto these rows before the sweep comes to them
         for y in range(min(r, region.y1)):
-            _react(u, f, weight, out, y, region.x0, region.x1)
+            react(u, f, weight, out, y, region.x0, region.x1)
     begin = 0  # of the window: row y - r
     ready = 0  # rows of the window that hold responses
     coming = region.first - r  # the next row of responses
@@ -114,13 +115,13 @@ def _sweep(u, f, n, region, bank, influence, weight, buffers, out, work):
                     side = bank.forward.shape[2]
                     for b in range(bank.forward.shape[0]):
                         correlate_rows(tile, high - low, region.columns, bank, b, window, ready + low)
-                        _influence_rows(window, ready + low, high - low, region.columns, influence, b * side,
-                                        b * side + side, n, coming + low, region.start)  # fmt: skip
+                        influence_rows(window, ready + low, high - low, 0, pitch, region.columns, influence, b * side,
+                                       b * side + side, n, coming + low, region.start)  # fmt: skip
                 ready += rows
                 coming += rows
             begin = 0
         if region.y0 <= y < region.y1 and not (region.y0 == 0 and y < r):
-            _react(u, f, weight, out, y, region.x0, region.x1)
+            react(u, f, weight, out, y, region.x0, region.x1)
         subtract_adjoint_row(window, begin, bank, partial, total, region, y, size, out)
         begin += 1
         if begin + size > ready:

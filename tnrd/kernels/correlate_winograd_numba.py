@@ -1,0 +1,119 @@
+"""K and K^T of 3x3 kernels by half the products, for parts of :mod:`tnrd.kernels.step_winograd_numba`.
+
+The three rows of a kernel are taken by :mod:`tnrd.kernels.simd_winograd`, four rows of the result at a time; along the
+columns the three taps are summed as they are. With V = B^T of six rows of the source and U = G of the kernels,
+
+    result row i = sum_p A^T[i, p] M_p,        M_p[o, x] = sum_{s, dx} U_p[o, s, dx] V_p[s, x + dx],
+
+o over outputs, s over sources: filters over components for K, components over filters (with turned kernels) for K^T.
+The rows of K's results that are made together begin at multiples of four, those of K^T one before, wherever a strip or
+a band of a picture begins: what a pixel gets does not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tnrd.kernels.correlate_numba import LINE, address, fold_row, multiply, part
+from tnrd.kernels.simd import LANES, vectors_beside
+from tnrd.kernels.simd_winograd import POINTS, ROWS, data_transform, result_transform
+
+
+class PointBank(NamedTuple):
+    """Transformed kernels (POINTS, blocks, taps, outputs of a block), and byte offsets of the taps."""
+
+    forward: Any
+    forward_offsets: Any
+    adjoint: Any
+    adjoint_offsets: Any
+
+
+@part
+def transform_rows(source, first, planes, vectors, target):
+    """V = B^T of rows ``first`` to first + 6 of source (rows, planes or more, pitch), so many vectors of each.
+
+    target is (POINTS, planes or more, pitch).
+    """
+    pitch, target_pitch = source.strides[0], target.strides[0]
+    for s in range(planes):
+        row = address(source) + first * pitch + s * source.strides[1]
+        out = address(target) + s * target.strides[1]
+        for x in range(vectors):
+            data_transform(row + x * LINE, pitch, out + x * LINE, target_pitch)
+
+
+@part
+def multiply_points(values, column, factors, first, stop, offsets, products, target, pitch, row_pitch, vectors):
+    """Blocks ``first`` to ``stop`` of the outputs of four rows, from the values V from ``column`` on.
+
+    ``products`` is scratch memory, (POINTS, outputs, 4 vectors); ``target`` is the address of the first row of the
+    first output, ``pitch`` bytes from output to output, ``row_pitch`` bytes from row to row.
+    """
+    side = factors.shape[3]
+    outputs = (stop - first) * side
+    plane = values.strides[0]
+    most = vectors_beside_outputs(side)
+    wide = most * LINE
+    x = np.int64(0)
+    while x < vectors:
+        blocks = (vectors - x + most - 1) // most
+        count = (vectors - x + blocks - 1) // blocks
+        source = address(values) + column * 4 + x * LINE
+        for p in range(POINTS):
+            into = address(products) + p * outputs * wide
+            for b in range(first, stop):
+                multiply(factors[p], b, offsets, source + p * plane, into + (b - first) * side * wide, wide, count)
+        for o in range(outputs):
+            for j in range(count):
+                result_transform(
+                    address(products) + o * wide + j * LINE,
+                    outputs * wide,
+                    target + o * pitch + (x + j) * LINE,
+                    row_pitch,
+                )
+        x += count
+
+
+@part
+def vectors_beside_outputs(outputs):
+    """:func:`tnrd.kernels.simd.vectors_beside`, compiled."""
+    return _BESIDE[outputs]
+
+
+_BESIDE = np.array([0, *(vectors_beside(outputs) for outputs in range(1, 9))])
+
+
+@part
+def subtract_adjoint_rows(window, first, bank, filters, chunk, products, lines, region, y, target):
+    """Take rows y to y + 3 of K^T from target (C, H, W); rows y - 1 to y + 4 of the responses are in the window.
+
+    Those begin at row ``first`` of the window, which has two zeros before and after the columns of every response.
+    ``chunk`` takes V of a stretch of columns, ``lines`` (4, outputs, pitch) the rows of the result.
+    """
+    channels, height, width = target.shape
+    own = region.x1 - region.x0
+    count = region.left + own + region.right
+    shift = region.x0 - region.left - region.start - 1  # column of the responses that the first tap of the first sees
+    vectors = (count + LANES - 1) // LANES
+    longest = chunk.shape[2] // LANES - 1
+    pitch, row_pitch = lines.shape[2] * 4, lines.shape[1] * lines.shape[2] * 4
+    plane = chunk.shape[1] * chunk.shape[2] * 4
+    for x in range(0, vectors, longest):
+        now = min(longest, vectors - x)
+        for f in range(filters):
+            row = address(window) + ((first * window.shape[1] + f) * window.shape[2] + shift) * 4 + x * LINE
+            for j in range(now + 1):
+                data_transform(
+                    row + j * LINE,
+                    window.shape[1] * window.shape[2] * 4,
+                    address(chunk) + f * chunk.shape[2] * 4 + j * LINE,
+                    plane,
+                )
+        multiply_points(chunk, 0, bank.adjoint, 0, bank.adjoint.shape[1], bank.adjoint_offsets, products,
+                        address(lines) + x * LINE, pitch, row_pitch, now)  # fmt: skip
+    for i in range(ROWS):
+        if region.first <= y + i < region.end:
+            for c in range(channels):
+                fold_row(lines[i, c], region, y + i, height, width, target[c])

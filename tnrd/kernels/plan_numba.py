@@ -1,0 +1,210 @@
+"""How the compiled loops of the diffusion step cut up a picture, and how they want its kernels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from tnrd.kernels.correlate_numba import BLOCKS, Bank, Buffers
+from tnrd.kernels.correlate_winograd_numba import PointBank
+from tnrd.kernels.simd import EVEN_LEFT, EVEN_RIGHT, LANES, LEFT, RIGHT, vectors_beside
+from tnrd.kernels.simd_winograd import POINTS, ROWS, TAPS, kernel_transform
+from tnrd.kernels.step_winograd_numba import CHUNK
+
+CACHE = 5 * 2**15  # floats that a core's cache is trusted to hold
+WIDEST = 34 * LANES  # responses of a row of a strip: 512 pixels and what the kernels reach beyond
+GROUP = 4  # rows that the forward pass advances at a time
+BACKWARD_GROUP = 96  # vectors of one response that the backward pass advances at a time, if the cache holds them
+PAGE = 4096  # bytes after which addresses fall into the same set of a first-level cache
+APART = 256
+JOB = 8192  # pixels of a job of the backward pass, so that sums over jobs do not depend on the number of threads
+MOST_JOBS = 64
+FEWEST = 4  # components from which on the transforms of Winograd's scheme cost less than they save
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the loops cut up a picture of one shape; sizes in floats, offsets in bytes.
+
+    Attributes:
+        by_points: Whether K and K^T are taken by Winograd's scheme.
+        parts: (image, y0, y1, x0, x1), a row each.
+        jobs: Where runs of parts begin, whose gradients are summed in one place.
+        buffers: Sizes of the scratch memory.
+        offsets: Of the taps of K.
+        adjoint_offsets: Of those of K^T.
+        side: Taps of a block of inner products.
+        workspace: Scratch memory of a thread.
+    """
+
+    by_points: bool
+    parts: NDArray[np.int64]
+    jobs: NDArray[np.int64]
+    buffers: Buffers
+    offsets: NDArray[np.int64]
+    adjoint_offsets: NDArray[np.int64]
+    side: int
+    workspace: int
+
+
+@lru_cache(maxsize=64)
+def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, threads: int) -> Plan:
+    """Strips as wide as the cache allows, bands for all threads, and the memory for one thread."""
+    n, channels, height, width = shape
+    r = size // 2
+    by_points = size == TAPS and channels >= FEWEST
+    measure = partial(_floats_by_points, filters) if by_points else _floats
+
+    def buffers_of(columns: int, group: int = GROUP) -> Buffers:
+        return _buffers(filters, size, group, padded(columns, LANES) + LANES)
+
+    def fits(buffers: Buffers) -> bool:
+        return measure(buffers, channels, backward) <= CACHE
+
+    widths = range(WIDEST, 2 * LANES, -LANES)
+    columns = _strips(width, r, next((most for most in widths if fits(buffers_of(most))), 2 * LANES))
+    own = int(max(np.diff(columns)))
+    responses = min(width, own + 2 * r)
+    buffers = buffers_of(responses)
+    if backward:
+        groups = range(padded(min(height + 2 * r, BACKWARD_GROUP * LANES // responses), ROWS), GROUP, -ROWS)
+        buffers = next((b for b in (buffers_of(responses, group) for group in groups) if fits(b)), buffers)
+    wanted = math.ceil(height * own / JOB) if backward else math.ceil(2 * threads / (n * (len(columns) - 1)))
+    rows = _bands(height, max(1, min(wanted, height // (8 * size))), by_points)
+    parts = [(i, y0, y1, x0, x1) for i in range(n) for x0, x1 in pairwise(columns) for y0, y1 in pairwise(rows)]
+    count = min(len(parts), MOST_JOBS, max(2, n * height * width // JOB))
+    jobs = np.linspace(0, len(parts), count + 1).astype(np.int64)
+    taps, adjoint_taps = (_taps_by_points if by_points else _taps)(buffers, channels, filters)
+    sides = (EVEN_RIGHT,) if by_points else RIGHT
+    side = min(sides, key=lambda block: (padded(len(taps), block), -block))
+    taps = np.pad(taps, (0, -len(taps) % side), mode="edge")
+    workspace = measure(buffers, channels, backward)
+    return Plan(by_points, np.array(parts, np.int64), jobs, buffers, taps, adjoint_taps, side, workspace)
+
+
+def _bands(height: int, count: int, by_points: bool) -> list[int]:
+    """Borders of bands of rows; by points, a band ends where rows of K^T that are made together do."""
+    rows = [height * band // count for band in range(count + 1)]
+    return [0, *(padded(row, ROWS) - 1 for row in rows[1:-1]), height] if by_points else rows
+
+
+def _taps(buffers: Buffers, channels: int, filters: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Byte offsets of the taps of K in rows of the picture, and of those of K^T in rows of responses."""
+    size, _, planes, pitch = buffers
+    r = size // 2
+    c, dy, dx = np.meshgrid(*map(np.arange, (channels, size, size)), indexing="ij")
+    offsets = 4 * ((dy * channels + c) * (pitch + 2 * r) + dx).ravel()
+    dy, f = np.meshgrid(np.arange(size), np.arange(filters), indexing="ij")
+    return offsets.astype(np.int64), 4 * (((2 * r - dy) * planes + f) * pitch).ravel().astype(np.int64)
+
+
+def _taps_by_points(buffers: Buffers, channels: int, filters: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The same in what the transforms give, for one point."""
+
+    def along(planes: int, pitch: int) -> NDArray[np.int64]:
+        plane, dx = np.meshgrid(np.arange(planes), np.arange(TAPS), indexing="ij")
+        return (4 * (plane * pitch + dx)).ravel().astype(np.int64)
+
+    return along(channels, buffers.pitch), along(filters, (CHUNK + 1) * LANES)
+
+
+def _buffers(filters: int, size: int, group: int, pitch: int) -> Buffers:
+    planes = max(padded(filters, block_of(filters)), padded(filters, LEFT))
+    # Rows at multiples of a page would all fall into the same few places of the cache.
+    apart = (p for p in range(planes, planes + 8) if min(4 * p * pitch % PAGE, -4 * p * pitch % PAGE) >= APART)
+    return Buffers(size, group, next(apart, planes), pitch)
+
+
+def _floats(buffers: Buffers, channels: int, backward: bool) -> int:
+    """What the loops take of the scratch memory of one thread."""
+    size, group, planes, pitch = buffers
+    tiles = (1 + backward) * (group + size - 1) * channels * (pitch + size - 1)
+    responses = (group + size - 1 + backward * group) * planes * pitch
+    sums = padded(channels * size, block_of(channels * size)) + 1
+    return tiles + responses + sums * (pitch + 2 * size) + 2 * LANES
+
+
+def _floats_by_points(filters: int, buffers: Buffers, channels: int, backward: bool) -> int:
+    """The same by points."""
+    size, group, planes, pitch = buffers
+    points = POINTS * group // ROWS
+    tiles = ((group + size - 1) + (1 + backward) * points) * channels * pitch
+    side = block_of(filters)
+    beside = backward * (group * side + 2 * points * padded(side, EVEN_LEFT) + 1) * pitch
+    outputs = padded(channels, block_of(channels))
+    results = ROWS * outputs * pitch + POINTS * max(8, outputs) * 4 * LANES
+    chunk = POINTS * planes * (CHUNK + 1) * LANES
+    return tiles + beside + results + chunk + (group + size - 1) * planes * pitch + 3 * LANES
+
+
+def _strips(width: int, r: int, widest: int) -> list[int]:
+    """Borders of strips whose responses fit ``widest`` columns; whole vectors, so that no pixel is summed twice."""
+    own = padded(max(r, math.ceil(width / math.ceil(width / max(LANES, widest - 2 * r)))), LANES)
+    columns = [*range(0, width, own), width]
+    if len(columns) > 2 and width - columns[-2] < r:  # what lies beyond a border folds onto the strip at that border
+        del columns[-2]
+    return columns
+
+
+@lru_cache
+def block_of(outputs: int) -> int:
+    """Outputs per register block that waste least; a block costs its sums, or its loads if they are more."""
+
+    def cost(block: int) -> float:
+        vectors = vectors_beside(block)
+        return math.ceil(outputs / block) * max(block, (2 * vectors + block) / vectors)
+
+    return min(BLOCKS, key=lambda block: (cost(block), -block))
+
+
+def padded(count: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-count // multiple) * multiple
+
+
+def bank_of(kernels: Tensor, layout: Plan) -> Bank | PointBank:
+    """Kernels (F, C, k, k) as the loops of a plan read them."""
+    filters, channels, size, _ = kernels.shape
+    q = kernels.detach()
+    if not layout.by_points:
+        by_column = q.permute(1, 3, 2, 0).reshape(channels * size, -1)
+        return Bank(_blocked(q.reshape(filters, -1)), layout.offsets, _blocked(by_column), layout.adjoint_offsets)
+    g = torch.from_numpy(kernel_transform())
+    transformed = torch.einsum("pk,fckx->pfcx", g, q.double())
+    turned = torch.einsum("pk,fckx->pcfx", g, q.double().flip(2, 3))
+    forward = np.stack([_blocked(one.reshape(filters, -1)) for one in transformed.float()])
+    adjoint = np.stack([_blocked(one.reshape(channels, -1)) for one in turned.float()])
+    return PointBank(forward, layout.offsets, adjoint, layout.adjoint_offsets)
+
+
+def kernel_gradient(sums: Tensor, kernels: Tensor, layout: Plan) -> Tensor:
+    """What the loops have summed for the kernels, in their shape.
+
+    Args:
+        sums: (jobs, F or more, taps or more), or with the points before the taps; float64.
+        kernels: (F, C, k, k).
+        layout: The plan of the loops.
+    """
+    filters, channels, size, _ = kernels.shape
+    total = sums.sum(0)[:filters]
+    if not layout.by_points:
+        return total[:, : channels * size * size].view_as(kernels)
+    total = total[..., : channels * TAPS].view(filters, POINTS, channels, TAPS)
+    return torch.einsum("pk,fpcx->fckx", torch.from_numpy(kernel_transform()), total)
+
+
+def _blocked(matrix: Tensor) -> NDArray[np.float32]:
+    """(outputs, taps) as register blocks (blocks, taps, outputs of a block)."""
+    outputs, taps = matrix.shape
+    block = block_of(outputs)
+    filled = functional.pad(matrix, (0, 0, 0, -outputs % block))
+    array: NDArray[np.float32] = filled.reshape(-1, block, taps).transpose(1, 2).contiguous().numpy()
+    return array
