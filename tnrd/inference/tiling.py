@@ -3,7 +3,7 @@
 A pixel of the result depends on pixels at most ``halo`` away (:attr:`tnrd.model.TNRD.dependence_radius`). Each tile is
 therefore computed from a context that reaches a halo beyond it, or to the border of the picture, where the model
 mirrors as it would untiled. A model on a grid of g x g cells sees the same cells in every context: contexts begin on
-multiples of g, and only those that end at the border of the picture may end within a cell. Contexts begin at multiples of
+multiples of g, and only those that end at the border of the picture may end within a cell. They begin at multiples of
 the model's alignment, so that most of a tile is even rounded as the whole is.
 """
 

@@ -142,7 +142,8 @@ def _floats_by_points(filters: int, buffers: Buffers, channels: int, backward: b
     outputs = padded(channels, block_of(channels))
     results = ROWS * outputs * pitch + POINTS * max(8, outputs) * 4 * LANES
     chunk = POINTS * planes * (CHUNK + 1) * LANES
-    return tiles + beside + results + chunk + (group + size - 1) * planes * pitch + 3 * LANES
+    margins = 4 * LANES  # zeros before the responses, what a last vector reads beyond them, and two for sums
+    return tiles + beside + results + chunk + (group + size - 1) * planes * pitch + margins
 
 
 def _strips(width: int, r: int, widest: int) -> list[int]:

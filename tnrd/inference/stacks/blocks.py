@@ -104,7 +104,7 @@ def halo(network: TNRD, halvings: int) -> int:
 
 
 def grid(network: TNRD, halvings: int) -> int:
-    """Blocks and contexts begin at its multiples: those of the model, of pixels that were added up ``halvings`` times."""
+    """Blocks and contexts begin at its multiples: the model's, of pixels that were added up ``halvings`` times."""
     return int(network.config.alignment * 2**halvings)
 
 
