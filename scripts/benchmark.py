@@ -28,7 +28,7 @@ from benchmark_engines import (
     gpu_rows,
     inference_rows,
     peak_memory,
-    print_engines,
+    table_of_engines,
     training_rows,
 )
 from evaluate import machine
@@ -68,13 +68,13 @@ def main() -> None:
     report: dict[str, Any] = {"machine": machine()}
     if "engines" in arguments.tables:
         report["engines"] = inference_rows(arguments.engine_size, arguments.slow_up_to, arguments.repeat)
-        print_engines(report["engines"])
+        print(table_of_engines(report["engines"]))
     if "training" in arguments.tables:
         report["training"] = training_rows(arguments.repeat)
-        print_engines(report["training"])
+        print(table_of_engines(report["training"]))
     if "gpu" in arguments.tables:
         report["gpu"] = gpu_rows(arguments.repeat)
-        print_engines(report["gpu"])
+        print(table_of_engines(report["gpu"]))
     if "methods" in arguments.tables:
         report["rows"] = compare_methods(
             arguments.size, arguments.model, arguments.against, arguments.repeat, arguments.color

@@ -175,15 +175,18 @@ def _rows(
     return rows
 
 
-def print_engines(rows: list[dict[str, Any]]) -> None:
-    """Markdown."""
-    print("| configuration | pixels | engine | s/Mpx | GFLOP/s | of the matrix product | times slower |")
-    print("|---|---|---|---|---|---|---|")
+def table_of_engines(rows: list[dict[str, Any]]) -> str:
+    """Markdown, a row for each configuration, size and engine."""
+    lines = [
+        "| configuration | pixels | engine | s/Mpx | GFLOP/s | of the matrix product | times slower |",
+        "|---" * 7 + "|",
+    ]
     for row in rows:
-        print(
+        lines.append(
             f"| {row['configuration']} | {row['shape']} | {row['engine']} | {row['per_mpx']:.3f} | {row['gflops']:.0f} "
             f"| {100 * row['share']:.0f} % | {row['times_slower']:.1f} |"
         )
+    return "\n".join(lines)
 
 
 MEMORY = """

@@ -13,10 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from evaluate import machine
+from numpy.typing import NDArray
 
+from tnrd.model import TNRD
 from tnrd.training.data import load_images
 from tnrd.training.recipe import Phase, Recipe
 from tnrd.training.train import Trainer
@@ -41,45 +44,50 @@ def main() -> None:
     start = load_model(options.model)
     training = load_images(options.data, start.config.channels, SCALES)
     validation = load_images(options.validation, start.config.channels)
-    phase = Phase(
-        iterations=options.iterations, learning_rate=2e-3, final_learning_rate=1e-5, average=0.998, deep_supervision=0.1
-    )
-    psnr: dict[str, dict[str, float]] = {"one set": {}, "one set, trained on": {}, "one level": {}}
-    for levels in (ALL_LEVELS, *((sigma, sigma) for sigma in SIGMAS)):
-        name = "all" if levels == ALL_LEVELS else f"{levels[0]:g}"
+
+    def train_on(low: float, high: float, sigmas: tuple[float, ...]) -> dict[str, float]:
+        name = f"{low:g}" if low == high else "all"
         recipe = Recipe(
-            name,
-            start.config,
-            (phase,),
-            sigma=levels,
-            seed=7,
-            scales=SCALES,
-            validation_sigma=SIGMAS if levels == ALL_LEVELS else levels[:1],
-        )
+            name, start.config, (phase_of(options.iterations),), sigma=(low, high), seed=7, scales=SCALES,
+            validation_sigma=sigmas,
+        )  # fmt: skip
         trainer = Trainer(recipe, training, validation, options.output / name)
         trainer.load_initial(start)
         trainer.resume()
         trainer.run()
-        row = "one set, trained on" if levels == ALL_LEVELS else "one level"
-        for sigma in SIGMAS if levels == ALL_LEVELS else levels[:1]:
-            denoise = array_denoiser(trainer.average)
-            scores = [score(denoise, image / 255, sigma, i).psnr for i, image in enumerate(validation)]
-            psnr[row][f"{sigma:g}"] = float(np.mean(scores))
-    denoise = array_denoiser(start)
-    for sigma in SIGMAS:
-        scores = [score(denoise, image / 255, sigma, i).psnr for i, image in enumerate(validation)]
-        psnr["one set"][f"{sigma:g}"] = float(np.mean(scores))
-    print(table_of_levels(options.model, psnr))
+        return scores(trainer.average, validation, sigmas)
+
+    psnr = {"one set": scores(start, validation, SIGMAS), "one set, trained on": train_on(*ALL_LEVELS, SIGMAS)}
+    psnr["one level"] = {key: value for sigma in SIGMAS for key, value in train_on(sigma, sigma, (sigma,)).items()}
     report = {"model": options.model, "iterations": options.iterations, "psnr": psnr, "machine": machine()}
+    print(table_of_levels(report))
     print(json.dumps(report["machine"]))
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def table_of_levels(model: str, psnr: dict[str, dict[str, float]]) -> str:
+def phase_of(iterations: int) -> Phase:
+    """The schedule of all runs."""
+    return Phase(
+        iterations=iterations, learning_rate=2e-3, final_learning_rate=1e-5, average=0.998, deep_supervision=0.1
+    )
+
+
+def scores(model: TNRD, validation: list[NDArray[np.uint8]], sigmas: tuple[float, ...]) -> dict[str, float]:
+    """Mean PSNR by noise level."""
+    denoise = array_denoiser(model)
+    return {
+        f"{sigma:g}": float(np.mean([score(denoise, image / 255, sigma, i).psnr for i, image in enumerate(validation)]))
+        for sigma in sigmas
+    }
+
+
+def table_of_levels(report: dict[str, Any]) -> str:
     """Markdown, a row for each way to train."""
-    lines = [f"| {model} | sigma 15 / 25 / 50 |", "|---|---|"]
-    lines += [f"| {row} | {' / '.join(f'{value:.2f}' for value in values.values())} |" for row, values in psnr.items()]
+    lines = [f"| {report['model']} | sigma 15 / 25 / 50 |", "|---|---|"]
+    for row, psnr in report["psnr"].items():
+        levels = " / ".join(f"{psnr[f'{sigma:g}']:.2f}" for sigma in SIGMAS)
+        lines.append(f"| {row} | {levels} |")
     return "\n".join(lines)
 
 

@@ -23,7 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from benchmark import table_of_methods
+from benchmark_engines import table_of_engines
 from evaluate import Report, build_methods, evaluate, load, table, times
+from one_level import table_of_levels
 from plot_cost import plot
 from seed_experiments import table_of_variants
 
@@ -32,6 +34,7 @@ from tnrd.weights import ALIASES, available_models, find_weights, read_weights
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "docs" / "scores"
 SPEED, COLOUR_SPEED = SCORES / "speed.json", SCORES / "speed-color.json"
+OLDER_SPEED = SCORES / "speed-256-bit.json"  # of a processor whose vectors have 256 bits
 SIGMAS = [15.0, 25.0, 50.0]
 BLIND = " (blind)"
 README_RIVALS = {
@@ -220,6 +223,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "picture by picture": of_pictures,
     "methods": lambda: table_of_methods(read(SPEED)["rows"]),
     "methods in colour": lambda: table_of_methods(read(COLOUR_SPEED)["rows"]),
+    "older methods": lambda: table_of_methods(read(OLDER_SPEED)["rows"]),
+    "older engines": lambda: table_of_engines(read(OLDER_SPEED)["engines"] + read(OLDER_SPEED)["training"]),
+    "one level": lambda: table_of_levels(read(SCORES / "one-level.json")),
     "seeds": lambda: table_of_variants(read(SCORES / "seeds.json")["rows"]),
 }
 

@@ -115,15 +115,6 @@ class TNRDConfig:
         return self.grid * int(2 ** (self.scales - 1))
 
     @property
-    def alignment(self) -> int:
-        """Where tiles begin, in pixels: at multiples of it, rows are taken together as they are in the whole picture.
-
-        Four cells, the rows that a kernel makes at a time (:mod:`tnrd.kernels.correlate_winograd_numba`). Tiles that
-        begin elsewhere at multiples of the cell give the same result to rounding, too, but are rounded everywhere anew.
-        """
-        return 4 * self.cell
-
-    @property
     def components(self) -> Components:
         """Layout of the state."""
         return Components(self.channels, self.grid, self.companions)

@@ -156,8 +156,8 @@ def restore_together(
         canvas = _canvas(pixels, noise, model, np.empty(pixels.shape, dtype))
         canvases.append(canvas)
         groups.setdefault(canvas.kind, []).append(canvas)
-    side, config = side_of_tiles(model, tile), model.config
-    tiles = split(*shapes[0][:2], side, halo=model.dependence_radius, grid=config.cell, alignment=config.alignment)
+    side, (height, width) = side_of_tiles(model, tile), shapes[0][:2]
+    tiles = split(height, width, side, halo=model.dependence_radius, grid=model.config.cell)
     steps = itertools.product(groups.values(), tiles)
     with torch.inference_mode(), _reproducible(model):
         for done, (alike, part) in enumerate(steps, start=1):

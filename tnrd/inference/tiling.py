@@ -3,8 +3,7 @@
 A pixel of the result depends on pixels at most ``halo`` away (:attr:`tnrd.model.TNRD.dependence_radius`). Each tile is
 therefore computed from a context that reaches a halo beyond it, or to the border of the picture, where the model
 mirrors as it would untiled. A model on a grid of g x g cells sees the same cells in every context: contexts begin on
-multiples of g, and only those that end at the border of the picture may end within a cell. They begin at multiples of
-the model's alignment, so that most of a tile is even rounded as the whole is.
+multiples of g, and only those that end at the border of the picture may end within a cell.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Tile:
     inside: Area
 
 
-def split(height: int, width: int, tile: int, *, halo: int, grid: int = 1, alignment: int = 1) -> list[Tile]:
+def split(height: int, width: int, tile: int, *, halo: int, grid: int = 1) -> list[Tile]:
     """Tiles of a picture, row by row.
 
     Args:
@@ -39,7 +38,6 @@ def split(height: int, width: int, tile: int, *, halo: int, grid: int = 1, align
         tile: Largest side of a core. Sides are balanced, so that no sliver pays for a halo of its own.
         halo: Pixels by which a result depends on its surroundings.
         grid: Side g of the model's cells.
-        alignment: Contexts begin at its multiples.
 
     Returns:
         The tiles; a picture no larger than ``tile`` is a single one, without halo.
@@ -53,11 +51,11 @@ def split(height: int, width: int, tile: int, *, halo: int, grid: int = 1, align
         raise ValueError(f"halo must be at least 0 and grid at least 1, got {halo} and {grid}.")
     if tile < grid:
         raise ValueError(f"tile must be at least the model's cell of {grid} pixels, got {tile}.")
-    rows, columns = (_intervals(length, tile, halo, grid, alignment) for length in (height, width))
+    rows, columns = (_intervals(length, tile, halo, grid) for length in (height, width))
     return [Tile(*zip(row, column, strict=True)) for row, column in itertools.product(rows, columns)]
 
 
-def _intervals(length: int, tile: int, halo: int, grid: int, alignment: int) -> list[tuple[slice, slice, slice]]:
+def _intervals(length: int, tile: int, halo: int, grid: int) -> list[tuple[slice, slice, slice]]:
     """Core, context and the core inside it along one axis."""
     cells = -(-length // grid)
     parts = -(-cells // (tile // grid))
@@ -65,7 +63,6 @@ def _intervals(length: int, tile: int, halo: int, grid: int, alignment: int) -> 
     margin = -(-halo // grid) * grid
     intervals = []
     for start, stop in itertools.pairwise(cuts):
-        first = max(0, start - margin) // alignment * alignment
-        last = min(length, stop + margin)
+        first, last = max(0, start - margin), min(length, stop + margin)
         intervals.append((slice(start, stop), slice(first, last), slice(start - first, stop - first)))
     return intervals

@@ -4,7 +4,8 @@ Both are one register-blocked product (:func:`tnrd.kernels.simd.multiply_block`)
 into F rows of responses. K^T sums rows of responses into C k partial rows, one for each column of the kernels, which
 are shifted and added at the end; what falls beyond the border is folded back onto the pixels that it mirrors.
 
-These are parts of the compiled functions of :mod:`tnrd.kernels.step_forward_numba` and ``step_backward_numba``.
+These are parts of the compiled functions of :mod:`tnrd.kernels.step_forward_numba` and ``step_backward_numba``; some
+are parts of those of ``step_winograd_numba``.
 """
 
 from __future__ import annotations

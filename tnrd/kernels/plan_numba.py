@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from tnrd.kernels.correlate_numba import BLOCKS, Bank, Buffers
 from tnrd.kernels.correlate_winograd_numba import PointBank
@@ -19,7 +18,7 @@ from tnrd.kernels.simd import EVEN_LEFT, EVEN_RIGHT, LANES, LEFT, RIGHT, vectors
 from tnrd.kernels.simd_winograd import POINTS, ROWS, TAPS, kernel_transform
 from tnrd.kernels.step_winograd_numba import CHUNK
 
-CACHE = 5 * 2**15  # floats that a core's cache is trusted to hold
+CACHE, BACKWARD_CACHE = 2**18, 5 * 2**15  # floats that a core's cache is trusted to hold
 WIDEST = 34 * LANES  # responses of a row of a strip: 512 pixels and what the kernels reach beyond
 GROUP = 4  # rows that the forward pass advances at a time
 BACKWARD_GROUP = 96  # vectors of one response that the backward pass advances at a time, if the cache holds them
@@ -67,7 +66,7 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
         return _buffers(filters, size, group, padded(columns, LANES) + LANES)
 
     def fits(buffers: Buffers) -> bool:
-        return measure(buffers, channels, backward) <= CACHE
+        return measure(buffers, channels, backward) <= (BACKWARD_CACHE if backward else CACHE)
 
     widths = range(WIDEST, 2 * LANES, -LANES)
     columns = _strips(width, r, next((most for most in widths if fits(buffers_of(most))), 2 * LANES))
@@ -172,18 +171,26 @@ def padded(count: int, multiple: int) -> int:
 
 
 def bank_of(kernels: Tensor, layout: Plan) -> Bank | PointBank:
-    """Kernels (F, C, k, k) as the loops of a plan read them."""
+    """Kernels (F, C, k, k) as the loops of a plan read them.
+
+    By numpy, whose products of so small matrices take one thread: torch's would still spin when the loops want the cores.
+    """
     filters, channels, size, _ = kernels.shape
-    q = kernels.detach()
+    q = kernels.detach().numpy()
     if not layout.by_points:
-        by_column = q.permute(1, 3, 2, 0).reshape(channels * size, -1)
+        by_column = q.transpose(1, 3, 2, 0).reshape(channels * size, -1)
         return Bank(_blocked(q.reshape(filters, -1)), layout.offsets, _blocked(by_column), layout.adjoint_offsets)
-    g = torch.from_numpy(kernel_transform())
-    transformed = torch.einsum("pk,fckx->pfcx", g, q.double())
-    turned = torch.einsum("pk,fckx->pcfx", g, q.double().flip(2, 3))
-    forward = np.stack([_blocked(one.reshape(filters, -1)) for one in transformed.float()])
-    adjoint = np.stack([_blocked(one.reshape(channels, -1)) for one in turned.float()])
-    return PointBank(forward, layout.offsets, adjoint, layout.adjoint_offsets)
+    transformed = _at_points(q).reshape(POINTS, filters, -1)
+    turned = _at_points(q[:, :, ::-1, ::-1]).swapaxes(1, 2).reshape(POINTS, channels, -1)
+    return PointBank(_blocked(transformed), layout.offsets, _blocked(turned), layout.adjoint_offsets)
+
+
+def _at_points(kernels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """G of the columns of kernels (F, C, 3, 3): (POINTS, F, C, 3)."""
+    filters, channels, *_ = kernels.shape
+    rows = kernels.transpose(2, 0, 1, 3).astype(np.float64).reshape(TAPS, -1)
+    result: NDArray[np.float32] = (kernel_transform() @ rows).astype(np.float32)
+    return result.reshape(POINTS, filters, channels, TAPS)
 
 
 def kernel_gradient(sums: Tensor, kernels: Tensor, layout: Plan) -> Tensor:
@@ -198,14 +205,14 @@ def kernel_gradient(sums: Tensor, kernels: Tensor, layout: Plan) -> Tensor:
     total = sums.sum(0)[:filters]
     if not layout.by_points:
         return total[:, : channels * size * size].view_as(kernels)
-    total = total[..., : channels * TAPS].view(filters, POINTS, channels, TAPS)
-    return torch.einsum("pk,fpcx->fckx", torch.from_numpy(kernel_transform()), total)
+    by_rows = kernel_transform().T @ total[..., : channels * TAPS].numpy()  # (F, 3, C 3)
+    return torch.from_numpy(by_rows).view(filters, TAPS, channels, TAPS).transpose(1, 2)
 
 
-def _blocked(matrix: Tensor) -> NDArray[np.float32]:
-    """(outputs, taps) as register blocks (blocks, taps, outputs of a block)."""
-    outputs, taps = matrix.shape
+def _blocked(matrices: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(..., outputs, taps) as register blocks (..., blocks, taps, outputs of a block)."""
+    *leading, outputs, taps = matrices.shape
     block = block_of(outputs)
-    filled = functional.pad(matrix, (0, 0, 0, -outputs % block))
-    array: NDArray[np.float32] = filled.reshape(-1, block, taps).transpose(1, 2).contiguous().numpy()
-    return array
+    filled = np.zeros((*leading, padded(outputs, block), taps), np.float32)
+    filled[..., :outputs, :] = matrices
+    return np.ascontiguousarray(filled.reshape(*leading, -1, block, taps).swapaxes(-1, -2))

@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering F(4, 3) along one axis: four outputs of three taps by six products instead of twelve.
+"""Winograd's minimal filtering F(4, 3) from row to row: four outputs of three taps by six products instead of twelve.
 
     y = A^T [ (G g) . (B^T d) ],        y[i] = sum_k g[k] d[i + k],    i < 4, k < 3,
 
@@ -17,6 +17,7 @@ in bytes, as in :mod:`tnrd.kernels.simd`.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,15 @@ ROWS, POINTS, TAPS = 4, 6, 3
 _A, _B = math.sqrt(0.5), math.sqrt(2.0)
 
 
+@lru_cache
 def kernel_transform() -> NDArray[np.float64]:
     """G, (POINTS, TAPS): a kernel as a polynomial, at each point, over the product of that point's distances."""
     points = np.array([0.0, _A, -_A, _B, -_B])
     distances = points[:, None] - points + np.eye(len(points))
     matrix = np.vander(points, TAPS, increasing=True) / distances.prod(1, keepdims=True)
-    return np.vstack([matrix, [0.0, 0.0, 1.0]])
+    result = np.vstack([matrix, [0.0, 0.0, 1.0]])
+    result.flags.writeable = False
+    return result
 
 
 @intrinsic

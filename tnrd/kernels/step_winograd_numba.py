@@ -27,7 +27,7 @@ from tnrd.kernels.simd_winograd import POINTS, ROWS, gradient_transform
 from tnrd.kernels.step_backward_numba import Sums, influence_gradient
 from tnrd.kernels.step_forward_numba import influence_rows, react
 
-CHUNK = 96 // LANES  # vectors of a row of responses that are transformed at a time; a multiple of those of a block
+CHUNK = 96 // LANES  # vectors of a row of responses that are transformed at a time
 _FILES = ("simd_winograd.py", "correlate_winograd_numba.py", "step_forward_numba.py", "step_backward_numba.py")
 _SOURCES = sources(*_FILES)
 _dot = dot_block(EVEN_LEFT, EVEN_RIGHT)
@@ -195,7 +195,10 @@ def _backward(sources):
     """The function to compile; ``sources`` adds nothing but what it is known by."""
 
     def backward(u, g, parts, jobs, bank, influence, buffers, side, to_u, sums, workspace):
-        """As ``backward`` of :mod:`tnrd.kernels.step_backward_numba`; the sums for the kernels are transformed."""
+        """As ``backward`` of :mod:`tnrd.kernels.step_backward_numba`; the sums for the kernels are transformed.
+
+        ``side`` is for those loops, here the sides of the blocks of inner products are fixed.
+        """
         for job in prange(jobs.shape[0] - 1 + 0 * sources):
             for number in range(jobs[job], jobs[job + 1]):
                 n = parts[number, 0]

@@ -98,14 +98,14 @@ def restored(
 
 
 def halo(network: TNRD, halvings: int) -> int:
-    """Pixels that a context reaches beyond its block: what a result depends on, in whole steps of the grid."""
+    """Pixels that a context reaches beyond its block: what a result depends on, in whole cells of the grid."""
     side = grid(network, halvings)
     return -(-reach(network.dependence_radius, halvings) // side) * side
 
 
 def grid(network: TNRD, halvings: int) -> int:
-    """Blocks and contexts begin at its multiples: the model's, of pixels that were added up ``halvings`` times."""
-    return int(network.config.alignment * 2**halvings)
+    """Blocks and contexts begin at its multiples: the model's cell, of pixels that were added up ``halvings`` times."""
+    return int(network.config.cell * 2**halvings)
 
 
 def aligned(chunks: tuple[int, ...], least: int, grid: int) -> tuple[int, ...]:
