@@ -173,7 +173,7 @@ def padded(count: int, multiple: int) -> int:
 def bank_of(kernels: Tensor, layout: Plan) -> Bank | PointBank:
     """Kernels (F, C, k, k) as the loops of a plan read them.
 
-    By numpy, whose products of so small matrices take one thread: torch's would still spin when the loops want the cores.
+    By numpy, whose products of so small matrices take one thread: torch's would still spin when the loops want a core.
     """
     filters, channels, size, _ = kernels.shape
     q = kernels.detach().numpy()
