@@ -6,6 +6,8 @@ of that, with K and K^T from :mod:`tnrd.kernels.correlate_winograd_numba`. Kerne
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numba import get_thread_id, prange
 
@@ -79,16 +81,30 @@ def _sweep(u, f, n, region, bank, influence, weight, buffers, out, work):
         keep_rows(window, ROWS, 2)
 
 
+class Scratch(NamedTuple):
+    """Memory of the backward pass; pictures and responses hold, point by point, the groups of rows of g, then of u."""
+
+    tile: Any
+    pictures: Any
+    responses: Any
+    values: Any
+    traces: Any
+    nothing: Any
+    chunk: Any
+    lines: Any
+    products: Any
+    window: Any
+
+
 @part
-def _sweep_back(u, g, n, region, bank, influence, buffers, to_u, sums, work):
-    """The gradient of one part of picture n, (C, H, W); the group of rows of the buffers is a multiple of four."""
-    channels, height, _ = u.shape
+def _scratch(channels, buffers, bank, work):
+    """The scratch memory; what is read before it is written holds zeros."""
     _, rows, planes, pitch = buffers
-    most, side = rows // ROWS, bank.forward.shape[3]
+    groups, side = 2 * (rows // ROWS), bank.forward.shape[3]
     beside = (side + EVEN_LEFT - 1) // EVEN_LEFT * EVEN_LEFT
     tile, used = carve(work, 0, rows + 2, channels, pitch)
-    flat, used = carve(work, used, POINTS * 2 * most, channels, pitch)
-    flat_responses, used = carve(work, used, POINTS * 2 * most, beside, pitch)
+    pictures, used = carve(work, used, POINTS * groups, channels, pitch)
+    responses, used = carve(work, used, POINTS * groups, beside, pitch)
     values, used = carve(work, used, rows, side, pitch)
     traces, used = carve(work, used, 1, 2, LANES)
     nothing, used = carve(work, used, 1, 1, pitch)
@@ -99,49 +115,66 @@ def _sweep_back(u, g, n, region, bank, influence, buffers, to_u, sums, work):
     window, used = carve(work, used + LANES, rows + 2, planes, pitch)
     window[:] = np.float32(0.0)
     nothing[:] = np.float32(0.0)
-    flat_responses[:] = np.float32(0.0)
-    # Of each point: what comes from g and from u for one group of rows after the other, so that one sum takes both.
-    pictures = flat.reshape(POINTS, 2 * most, channels, pitch)
-    responses = flat_responses.reshape(POINTS, 2 * most, beside, pitch)
-    vectors = (region.columns + LANES - 1) // LANES
-    x0, own_columns, width = region.x0 - region.start, region.x1 - region.x0, region.columns + 2
-    row_pitch = planes * pitch * 4
+    responses[:] = np.float32(0.0)
+    of_points = pictures.reshape(POINTS, groups, channels, pitch), responses.reshape(POINTS, groups, beside, pitch)
+    return Scratch(tile, of_points[0], of_points[1], values, traces, nothing, chunk, lines, products, window)
+
+
+@part
+def _sweep_back(u, g, n, region, bank, influence, buffers, to_u, sums, work):
+    """The gradient of one part of picture n, (C, H, W); the group of rows of the buffers is a multiple of four."""
+    channels, height, _ = u.shape
+    most = buffers.group // ROWS
+    scratch = _scratch(channels, buffers, bank, work)
     start, stop = _groups(region)
     for first in range(start, stop, most):
         count = min(most, stop - first)
         top = first * ROWS
         valid = max(0, min(count * ROWS, height - top))
         if valid > 0:
-            load_rows(g, tile, top - 1, count * ROWS + 2, region.start - 1, width)
-            for i in range(count):
-                transform_rows(tile, i * ROWS, channels, pitch // LANES, pictures[:, i])
-            load_rows(u, tile, top - 1, count * ROWS + 2, region.start - 1, width)
-            for i in range(count):
-                transform_rows(tile, i * ROWS, channels, pitch // LANES, pictures[:, count + i])
+            _load_groups(g, scratch, 0, count, top, region)
+            _load_groups(u, scratch, count, count, top, region)
             for b in range(bank.forward.shape[1]):
-                f = b * side
-                for i in range(count):
-                    mine = address(values) + i * ROWS * side * pitch * 4
-                    theirs = address(window) + ((2 + i * ROWS) * planes + f) * pitch * 4
-                    multiply_points(pictures[:, count + i], 0, bank.forward, b, b + 1, bank.forward_offsets, products,
-                                    mine, pitch * 4, side * pitch * 4, vectors)  # fmt: skip
-                    multiply_points(pictures[:, i], 0, bank.forward, b, b + 1, bank.forward_offsets, products, theirs,
-                                    pitch * 4, row_pitch, vectors)  # fmt: skip
-                influence_gradient(values[:valid], f, window[2:], top, influence, f, f + side, n, region, traces[0],
-                                   sums)  # fmt: skip
-                _transform_responses(values, 0, nothing, top, count, x0, own_columns, region, side, responses)
-                _transform_responses(window[2:], f, nothing, top, count, x0, own_columns, region, side,
-                                     responses[:, count:])  # fmt: skip
-                for p in range(POINTS):
-                    _outer_product(responses[p], pictures[p], 2 * count, x0, own_columns, bank.forward_offsets,
-                                   sums.kernels[f:, p])  # fmt: skip
-        zero_rows(window, 2 + valid, 2 + count * ROWS)
+                _block_gradient(b, scratch, n, region, bank, influence, top, count, valid, sums)
+        zero_rows(scratch.window, 2 + valid, 2 + count * ROWS)
         for i in range(count):
             y = top + i * ROWS - 1
             if y + ROWS > region.first:
-                subtract_adjoint_rows(window, i * ROWS, bank, influence.words.shape[0], chunk, products, lines, region,
-                                      y, to_u)  # fmt: skip
-        keep_rows(window, count * ROWS, 2)
+                subtract_adjoint_rows(scratch.window, i * ROWS, bank, influence.words.shape[0], scratch.chunk,
+                                      scratch.products, scratch.lines, region, y, to_u)  # fmt: skip
+        keep_rows(scratch.window, count * ROWS, 2)
+
+
+@part
+def _load_groups(picture, scratch, first, count, top, region):
+    """B^T of ``count`` groups of rows of a picture, from row ``top`` on, into those from ``first`` on."""
+    tile = scratch.tile
+    load_rows(picture, tile, top - 1, count * ROWS + 2, region.start - 1, region.columns + 2)
+    for i in range(count):
+        transform_rows(tile, i * ROWS, tile.shape[1], tile.shape[2] // LANES, scratch.pictures[:, first + i])
+
+
+@part
+def _block_gradient(b, scratch, n, region, bank, influence, top, count, valid, sums):
+    """A block of filters: s'(K u) K g into the window, and what the block adds to the sums."""
+    values, window, pictures, responses = scratch.values, scratch.window, scratch.pictures, scratch.responses
+    side, planes, pitch = values.shape[1], window.shape[1], window.shape[2]
+    vectors = (region.columns + LANES - 1) // LANES
+    x0, own_columns, f = region.x0 - region.start, region.x1 - region.x0, b * side
+    for i in range(count):
+        of_u = address(values) + i * ROWS * side * pitch * 4
+        of_g = address(window) + ((2 + i * ROWS) * planes + f) * pitch * 4
+        multiply_points(pictures[:, count + i], 0, bank.forward, b, b + 1, bank.forward_offsets, scratch.products, of_u,
+                        pitch * 4, side * pitch * 4, vectors)  # fmt: skip
+        multiply_points(pictures[:, i], 0, bank.forward, b, b + 1, bank.forward_offsets, scratch.products, of_g,
+                        pitch * 4, planes * pitch * 4, vectors)  # fmt: skip
+    influence_gradient(values[:valid], f, window[2:], top, influence, f, f + side, n, region, scratch.traces[0], sums)
+    _transform_responses(values, 0, scratch.nothing, top, count, x0, own_columns, region, side, responses)
+    _transform_responses(window[2:], f, scratch.nothing, top, count, x0, own_columns, region, side,
+                         responses[:, count:])  # fmt: skip
+    for p in range(POINTS):
+        _outer_product(responses[p], pictures[p], 2 * count, x0, own_columns, bank.forward_offsets,
+                       sums.kernels[f:, p])  # fmt: skip
 
 
 @part
