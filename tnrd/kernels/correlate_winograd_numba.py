@@ -31,14 +31,14 @@ class PointBank(NamedTuple):
 
 
 @part
-def transform_rows(source, first, planes, vectors, target):
+def transform_rows(source, first, planes, column, vectors, target):
     """V = B^T of rows ``first`` to first + 6 of source (rows, planes or more, pitch), so many vectors of each.
 
-    target is (POINTS, planes or more, pitch).
+    They begin at ``column``; target is (POINTS, planes or more, pitch).
     """
     pitch, target_pitch = source.strides[0], target.strides[0]
     for s in range(planes):
-        row = address(source) + first * pitch + s * source.strides[1]
+        row = address(source) + first * pitch + s * source.strides[1] + column * 4
         out = address(target) + s * target.strides[1]
         for x in range(vectors):
             data_transform(row + x * LINE, pitch, out + x * LINE, target_pitch)
@@ -99,18 +99,9 @@ def subtract_adjoint_rows(window, first, bank, filters, chunk, products, lines, 
     vectors = (count + LANES - 1) // LANES
     longest = chunk.shape[2] // LANES - 1
     pitch, row_pitch = lines.shape[2] * 4, lines.shape[1] * lines.shape[2] * 4
-    plane = chunk.shape[1] * chunk.shape[2] * 4
     for x in range(0, vectors, longest):
         now = min(longest, vectors - x)
-        for f in range(filters):
-            row = address(window) + ((first * window.shape[1] + f) * window.shape[2] + shift) * 4 + x * LINE
-            for j in range(now + 1):
-                data_transform(
-                    row + j * LINE,
-                    window.shape[1] * window.shape[2] * 4,
-                    address(chunk) + f * chunk.shape[2] * 4 + j * LINE,
-                    plane,
-                )
+        transform_rows(window, first, filters, shift + x * LANES, now + 1, chunk)
         multiply_points(chunk, 0, bank.adjoint, 0, bank.adjoint.shape[1], bank.adjoint_offsets, products,
                         address(lines) + x * LINE, pitch, row_pitch, now)  # fmt: skip
     for i in range(ROWS):

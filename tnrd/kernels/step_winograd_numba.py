@@ -62,7 +62,7 @@ def _sweep(u, f, n, region, bank, influence, weight, buffers, out, work):
         top = group * ROWS
         if top < height:
             load_rows(u, tile, top - 1, ROWS + 2, region.start - 1, region.columns + 2)
-            transform_rows(tile, 0, channels, pitch // LANES, values)
+            transform_rows(tile, 0, channels, 0, pitch // LANES, values)
             for x in range(0, vectors, CHUNK):
                 now = min(CHUNK, vectors - x)
                 last = pitch if x + now == vectors else (x + now) * LANES
@@ -151,7 +151,7 @@ def _load_groups(picture, scratch, first, count, top, region):
     tile = scratch.tile
     load_rows(picture, tile, top - 1, count * ROWS + 2, region.start - 1, region.columns + 2)
     for i in range(count):
-        transform_rows(tile, i * ROWS, tile.shape[1], tile.shape[2] // LANES, scratch.pictures[:, first + i])
+        transform_rows(tile, i * ROWS, tile.shape[1], 0, tile.shape[2] // LANES, scratch.pictures[:, first + i])
 
 
 @part
