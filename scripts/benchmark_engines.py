@@ -11,8 +11,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -122,23 +122,60 @@ def training_rows(repeat: int) -> list[dict[str, Any]]:
 
 
 def gpu_rows(repeat: int, device: str = "cuda", height: int = 2160, width: int = 3840) -> list[dict[str, Any]]:
-    """Frames of a video on a GPU, forward, and forward and backward on a quarter of one."""
+    """Frames of a video on a GPU, forward, and forward and backward on a quarter of one.
+
+    The frame is a noisy photograph, tiled: how far the look-ups of psi lie apart depends on the picture.
+    """
+    from skimage.data import camera
+
     name = "7x7x48, 5 steps"
     config = CONFIGURATIONS[name]
     fast = "triton" if device == "cuda" else "torch"
     check_parity(config, fast, device)
     a, b = torch.randn(2, 4096 if device == "cuda" else 64, 4096, device=device)
     rate = 2 * len(a) ** 2 * 4096 / min(times(lambda: a @ b.t(), 20)) / 1e9
-    frame, quarter = (torch.rand(1, 1, height // n, width // n, device=device) for n in (1, 2))
-    seconds = {fast: _inference(config, fast, frame, repeat)}
+    clean = torch.from_numpy(camera() / 255).float().to(device).repeat(height // 512 + 1, width // 512 + 1)
+    noise = torch.randn(height, width, generator=torch.Generator().manual_seed(1)).to(device)
+    frame = (clean[:height, :width] + SIGMA * noise)[None, None]
+    quarter = frame[..., : height // 2, : width // 2]
+    seconds = {}
+    for precision in ("highest", "high"):
+        with float32_products(precision):
+            print(f"{precision}: error {_error(config, fast, frame[..., :512, :512]):.1e} of intensities in [0, 1]")
+            seconds[_named(fast, precision)] = _inference(config, fast, frame, repeat)
     seconds["torch"] = _inference(config, "torch", frame, repeat)
     seconds["torch.compile"] = _inference(config, "torch", frame, repeat, compiled=True)
     rows = _rows(name, config, f"{width}x{height}", frame.numel(), seconds, 1.0, rate)
     seconds = {}
-    for engine in (fast, "torch"):
+    for engine, precision in ((fast, "highest"), (fast, "high"), ("torch", "highest")):
         update = functools.partial(_update, build(config, engine).to(device), quarter)
-        seconds[engine] = float(np.median(times(update, repeat)))
+        with float32_products(precision):
+            seconds[_named(engine, precision)] = float(np.median(times(update, repeat)))
     return rows + _rows(name, config, f"{width // 2}x{height // 2}, gradients", quarter.numel(), seconds, 3.5, rate)
+
+
+@contextmanager
+def float32_products(precision: str) -> Iterator[None]:
+    """torch's setting for the products of float32 matrices, for a while."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _named(engine: str, precision: str) -> str:
+    return engine if precision == "highest" else f"{engine}, 11 bits"
+
+
+@torch.no_grad()
+def _error(config: TNRDConfig, engine: str, x: Tensor) -> float:
+    """Largest difference from the reference in float64."""
+    model = build(config, engine).to(x.device)
+    reference = copy.deepcopy(model).double()
+    reference.engine = "torch"
+    return float((model(x, SIGMA) - reference(x.double(), SIGMA)).abs().max())
 
 
 def _update(model: TNRD, x: Tensor) -> None:

@@ -197,15 +197,17 @@ def machine() -> dict[str, Any]:
     """What the times were measured on."""
     import torch
 
-    packages = ("tnrd", "torch", "numba", "numpy", "scikit-image", "opencv-python-headless", "kornia", "bm3d")
+    packages = ("tnrd", "torch", "numba", "numpy", "scikit-image", "opencv-python-headless", "kornia", "bm3d", "triton")
     versions = {}
     for name in packages:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
     return {
         "processor": _processor(),
+        **gpu,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

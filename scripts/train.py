@@ -3,13 +3,16 @@
     python scripts/train.py scripts/recipes/gray.toml --data IMAGES --validation IMAGES --output runs/gray
 
 Call it again after an interruption and it goes on where the last checkpoint stands. Several GPUs, or machines, share
-every batch where it is started by `torchrun --nproc-per-node N scripts/train.py ...`.
+every batch where it is started by `torchrun --nproc-per-node N scripts/train.py ...`. Several recipes share one GPU,
+which a small model alone does not fill; the results lie in a folder of each recipe's name.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,11 +24,12 @@ if TYPE_CHECKING:
 def main() -> None:
     """Parse the arguments and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", type=Path)
+    parser.add_argument("recipe", type=Path, nargs="+")
     parser.add_argument("--data", type=Path, required=True, help="folder of clean training pictures")
     parser.add_argument("--validation", type=Path, help="folder of clean pictures for the reported PSNR")
     parser.add_argument("--output", type=Path, required=True, help="folder of checkpoint, log and weights")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda; of several GPUs each process takes its own")
+    parser.add_argument("--tf32", action="store_true", help="multiply in TF32 on a GPU: faster, rounds to 11 bits")
     parser.add_argument("--tensorboard", action="store_true", help="log for TensorBoard, in the output folder")
     parser.add_argument("--stop-after", type=float, default=float("inf"), metavar="SECONDS")
     arguments = parser.parse_args()
@@ -40,25 +44,41 @@ def main() -> None:
 
     if arguments.tensorboard and find_spec("tensorboard") is None:
         parser.error('--tensorboard needs the package tensorboard: pip install "tnrd[tensorboard]"')
-    recipe = read_recipe(arguments.recipe)
-    channels = recipe.model.channels
-    training = load_images(arguments.data, channels, recipe.scales)
-    validation = load_images(arguments.validation, channels) if arguments.validation else []
+    alone = len(arguments.recipe) == 1
+    if not alone and (arguments.device != "cuda" or "WORLD_SIZE" in os.environ):
+        parser.error("several recipes at once are trained on one GPU (--device cuda), by one process")
+    if arguments.tf32:
+        torch.set_float32_matmul_precision("high")
     device = torch.device(
         arguments.device, int(os.environ.get("LOCAL_RANK", "0")) if arguments.device == "cuda" else None
     )
     processes = join_processes(device)
-    board = None
-    if arguments.tensorboard and processes.is_first:
-        from torch.utils.tensorboard import SummaryWriter
+    load = cache(load_images)
 
-        board = SummaryWriter(arguments.output)
-    trainer = Trainer(recipe, training, validation, arguments.output, device, processes=processes, board=board)
-    if recipe.initial:
-        trainer.load_initial(load_model(recipe.initial))
-    trainer.resume()
-    if trainer.run(arguments.stop_after) and processes.is_first:
-        write_result(trainer, arguments.recipe.read_text(encoding="utf-8"))
+    def prepare(path: Path) -> Trainer:
+        recipe = read_recipe(path)
+        channels = recipe.model.channels
+        training = load(arguments.data, channels, recipe.scales)
+        validation = load(arguments.validation, channels) if arguments.validation else []
+        output = arguments.output if alone else arguments.output / recipe.name
+        board = None
+        if arguments.tensorboard and processes.is_first:
+            from torch.utils.tensorboard import SummaryWriter
+
+            board = SummaryWriter(output)
+        trainer = Trainer(recipe, training, validation, output, device, alone, processes, board)
+        if recipe.initial:
+            trainer.load_initial(load_model(recipe.initial))
+        trainer.resume()
+        return trainer
+
+    def train(trainer: Trainer, path: Path) -> None:
+        if trainer.run(arguments.stop_after) and processes.is_first:
+            write_result(trainer, path.read_text(encoding="utf-8"))
+
+    trainers = [prepare(path) for path in arguments.recipe]
+    with ThreadPoolExecutor(len(trainers)) as pool:
+        list(pool.map(train, trainers, arguments.recipe))
     leave_processes()
 
 

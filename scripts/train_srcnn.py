@@ -116,7 +116,7 @@ def update(
     iteration: int,
 ) -> float:
     """One Adam update and the moving average; the loss before it."""
-    clean, noisy, sigma = sampler(iteration, torch.device("cpu"))
+    clean, noisy, sigma = sampler(iteration)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(phase, iteration)
     optimizer.zero_grad(set_to_none=True)

@@ -234,8 +234,9 @@ def test_the_operator_is_differentiable() -> None:
     torch.testing.assert_close(found, engine.step_backward(g, *arguments))
 
 
-def test_the_engine_is_chosen_by_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dispatch.resolve_engine("auto", torch.device("cuda")) == "torch"
+def test_the_engine_is_chosen_on_a_gpu_and_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dispatch.resolve_engine("auto", torch.device("cuda")) == "triton"
+    assert dispatch.resolve_engine("auto", torch.device("cuda"), torch.float64) == "torch"
     assert dispatch.resolve_engine("triton", torch.device("cuda")) == "triton"
     assert dispatch.resolve_engine("triton", DEVICE) == "triton"
     arguments = problem(5, 4)
@@ -251,3 +252,32 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="needs the package triton, which is not installed; 'torch' can do this"):
         dispatch.resolve_engine("triton", torch.device("cuda"))
+    assert dispatch.resolve_engine("auto", torch.device("cuda")) == "torch"
+
+
+def test_an_old_gpu_is_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert dispatch.resolve_engine("auto", torch.device("cuda")) == "torch"
+    with pytest.raises(ValueError, match=r"needs an NVIDIA GPU of compute capability 8\.0 or more; 'torch' can"):
+        dispatch.resolve_engine("triton", torch.device("cuda"))
+
+
+@pytest.mark.parametrize("scale", [2.0**-60, 2.0**-10, 1.0, 2.0**20, 2.0**60])
+def test_any_range_of_intensities_keeps_its_digits(scale: float) -> None:
+    u, f, kernels, table, origin, spacing, inner, outer, reaction = problem(5, 4)
+    expected = engine.step(u, f, kernels, table, origin, spacing, inner, outer, reaction)
+    found = engine.step(scale * u, scale * f, kernels, table, origin, spacing, inner / scale, scale * outer, reaction)
+    torch.testing.assert_close(found / scale, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_product_keeps_eleven_bits() -> None:
+    arguments = problem(7, 6)
+    exact = step_torch.diffusion_step(*double(arguments)).detach().float()
+    torch.set_float32_matmul_precision("high")
+    try:
+        rounded = engine.step(*arguments)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert 1e-6 < float((rounded - exact).norm() / exact.norm()) < 1e-3
+    assert float((engine.step(*arguments) - exact).norm() / exact.norm()) < TOLERANCE

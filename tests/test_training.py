@@ -73,24 +73,21 @@ def test_phase_refuses_what_it_does_not_know() -> None:
 def test_a_batch_depends_on_seed_and_index_alone(pictures: list[np.ndarray]) -> None:
     sampler = CropSampler(pictures, 16, 5, (0.1, 0.2), seed=7)
     again = CropSampler(pictures, 16, 5, (0.1, 0.2), seed=7)
-    again(0, torch.device("cpu"))
-    for one, other in zip(sampler(9, torch.device("cpu")), again(9, torch.device("cpu")), strict=True):
+    again(0)
+    for one, other in zip(sampler(9), again(9), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
-    assert not torch.equal(sampler(10, torch.device("cpu"))[0], sampler(9, torch.device("cpu"))[0])
+    assert not torch.equal(sampler(10)[0], sampler(9)[0])
 
 
 def test_noise_of_a_batch_has_the_level_it_says(pictures: list[np.ndarray]) -> None:
-    clean, noisy, sigma = CropSampler(pictures, 32, 64, (0.05, 0.3), seed=1)(0, torch.device("cpu"))
+    clean, noisy, sigma = CropSampler(pictures, 32, 64, (0.05, 0.3), seed=1)(0)
     assert float(sigma.min()) >= 0.05 and float(sigma.max()) <= 0.3
     measured = (noisy - clean).flatten(1).std(1)
     torch.testing.assert_close(measured, sigma, rtol=0.1, atol=0)
 
 
 def test_an_exponent_shows_more_of_the_low_levels(pictures: list[np.ndarray]) -> None:
-    levels = [
-        torch.cat([CropSampler(pictures, 16, 50, (0.1, 0.3), 0, p)(i, torch.device("cpu"))[2] for i in range(20)])
-        for p in (1.0, 2.0)
-    ]
+    levels = [torch.cat([CropSampler(pictures, 16, 50, (0.1, 0.3), 0, p)(i)[2] for i in range(20)]) for p in (1.0, 2.0)]
     torch.testing.assert_close(levels[1], 0.1 + (levels[0] - 0.1) ** 2 / 0.2)
 
 
@@ -142,6 +139,39 @@ def test_an_interrupted_run_ends_in_the_same_weights(
     else:
         part.run()
     torch.testing.assert_close(weights_of(part), weights_of(whole), rtol=0, atol=0)
+
+
+def test_a_phase_begins_from_the_average_of_the_one_before(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    phase = Phase(iterations=6, batch=2, crop=24, warmup=1, learning_rate=1e-2)
+    trainer = Trainer(recipe(phase, phase), pictures, [], tmp_path, progress=False)
+    trainer._train_segment(0, phase, range(2), float("inf"))
+    assert not torch.equal(weights_of(trainer), torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
+    expected = weights_of(trainer)
+    trainer.position, trainer.iteration, trainer.optimizer = 1, 0, None
+    trainer._train_segment(1, phase, range(2), deadline=0.0)
+    torch.testing.assert_close(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]), expected)
+
+
+@pytest.mark.cuda
+def test_recorded_updates_are_those_made_one_by_one(
+    tmp_path: Path, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = recipe(Phase(iterations=8, batch=2, crop=24, warmup=1), Phase(iterations=8, batch=2, crop=32, warmup=1))
+    found = []
+    for uncaptured in (2, 100):
+        monkeypatch.setattr("tnrd.training.train.UNCAPTURED", uncaptured)
+        trainer = Trainer(plan, pictures, pictures, tmp_path / str(uncaptured), "cuda", progress=False)
+        assert trainer.run()
+        found.append(weights_of(trainer))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-5)
+
+
+def test_several_recipes_at_once_need_one_gpu(tmp_path: Path) -> None:
+    recipes = [str(ROOT / "scripts" / "recipes" / f"{name}.toml") for name in ("gray", "gray-fast")]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *recipes, "--data", str(tmp_path)]
+    result = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "several recipes at once are trained on one GPU" in result.stderr
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])

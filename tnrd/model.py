@@ -16,7 +16,7 @@ from tnrd.filters import Components, FilterBank
 from tnrd.influence import RadialBasisInfluence
 from tnrd.kernels.correlate_torch import correlate
 from tnrd.multiscale import coarse_size
-from tnrd.stage import GALERKIN, DiffusionStage, initial_influence, lift_bank
+from tnrd.stage import GALERKIN, DiffusionStage, initial_influence, lift_bank, prepare_together
 
 LIFT_SIZE = 3
 MOST_SCALES = 6
@@ -224,9 +224,11 @@ class TNRD(nn.Module):
         yield u
         stages = [self.stage(t) for t in range(self.config.stages if steps is None else steps)]
         # All matrix products first: their threads go on spinning for a while, and a compiled step would have to wait.
-        coefficients = {stage: stage.coefficients() for stage in stages}
+        distinct = list(dict.fromkeys(stages))
+        found = prepare_together(distinct, level) if u.is_cuda else [stage.prepare(level) for stage in distinct]
+        prepared = dict(zip(distinct, found, strict=True))
         for stage in stages:
-            u = stage(u, f, level, self.engine, coefficients[stage])
+            u = stage(u, f, level, self.engine, prepared[stage])
             yield u
 
     @torch.no_grad()
@@ -272,7 +274,8 @@ class TNRD(nn.Module):
             raise ValueError(
                 f"A noise map must have the size of the image, got {tuple(level.shape)} for {tuple(x.shape)}."
             )
-        if not bool(torch.isfinite(level).all()) or bool((level < 0).any()):
+        recorded = level.is_cuda and torch.cuda.is_current_stream_capturing()  # then nothing has a value yet
+        if not recorded and not bool((torch.isfinite(level) & (level >= 0)).all()):
             raise ValueError(f"sigma must be finite and at least 0, got {float(level.min())} to {float(level.max())}.")
         return level.expand(x.shape[0], -1, -1, -1)
 

@@ -14,6 +14,7 @@ With more than one scale the diffusion of the restricted image, prolonged back, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +30,16 @@ from tnrd.multiscale import galerkin_kernels, prolong, restrict
 from tnrd.reaction import denoising_energy, denoising_gradient
 
 GALERKIN, REDISCRETISED = COARSE_KERNELS = ("galerkin", "rediscretised")
-Coefficients = list[tuple[Tensor, Tensor]]
+
+
+class Prepared(NamedTuple):
+    """What a step on one grid is computed with, at its noise levels: the arguments of a step but image and state."""
+
+    kernels: Tensor
+    table: Tensor
+    inner: Tensor
+    outer: Tensor
+    reaction: Tensor
 
 
 class ScaledInfluence(nn.Module):
@@ -79,22 +89,24 @@ class DiffusionStage(ScaledInfluence):
         self.coarse = nn.ModuleList([ScaledInfluence(psi, degree) for psi in coarse])
         self.coarse_kernels = coarse_kernels
 
-    def coefficients(self) -> Coefficients:
-        """Kernels (F, C, k, k) and table of psi (F, L) for each grid, what a step needs whatever the noise level."""
+    def prepare(self, sigma: Tensor) -> list[Prepared]:
+        """Kernels (F, C, k, k), table of psi (F, L), its scales and the reaction weight for each grid, finest first.
+
+        Args:
+            sigma: (N, 1, 1, 1) or (N, 1, H, W) noise level, on the [0, 1] scale.
+        """
         kernels = self.filters()
-        found = [(kernels, self.influence.table())]
+        found = [Prepared(kernels, self.influence.table(), *self.scales(sigma), self.reaction(sigma))]
         for scale in self.coarse:
             kernels = galerkin_kernels(kernels) if self.coarse_kernels == GALERKIN else kernels
-            found.append((kernels, scale.influence.table()))  # type: ignore[union-attr, operator]
+            sigma = _restricted_level(sigma)
+            inner, outer = scale.scales(sigma)  # type: ignore[operator]
+            table = scale.influence.table()  # type: ignore[union-attr, operator]
+            found.append(Prepared(kernels, table, inner, outer, torch.zeros_like(sigma[:, :, :1, :1])))
         return found
 
     def forward(
-        self,
-        u: Tensor,
-        f: Tensor,
-        sigma: Tensor,
-        engine: str = "auto",
-        coefficients: Coefficients | None = None,
+        self, u: Tensor, f: Tensor, sigma: Tensor, engine: str = "auto", prepared: list[Prepared] | None = None
     ) -> Tensor:
         """u_t from u_{t-1}.
 
@@ -103,18 +115,16 @@ class DiffusionStage(ScaledInfluence):
             f: (N, observed, H, W) noisy image.
             sigma: (N, 1, 1, 1) or (N, 1, H, W) noise level, on the [0, 1] scale.
             engine: See :mod:`tnrd.kernels.dispatch`; a step with ``influence.exact`` is computed by torch.
-            coefficients: Those of :meth:`coefficients`, if they are at hand.
+            prepared: What :meth:`prepare` returns for ``sigma``, if it is at hand.
 
         Returns:
             The shape of ``u``.
         """
-        of_grid = coefficients or self.coefficients()
-        result = _step(u, f, sigma, self, of_grid[0], self.reaction(sigma), engine)
-        for depth, scale in enumerate(self.coarse, start=1):
-            u, sigma = restrict(u), _restricted_level(sigma)
-            observed = u[:, : f.shape[1]]
-            still = torch.zeros_like(sigma[:, :, :1, :1])
-            change = _step(u, observed, sigma, scale, of_grid[depth], still, engine) - u  # type: ignore[arg-type]
+        finest, *coarser = prepared or self.prepare(sigma)
+        result = _step(u, f, self.influence, finest, engine)
+        for depth, (scale, on_grid) in enumerate(zip(self.coarse, coarser, strict=True), start=1):
+            u = restrict(u)
+            change = _step(u, u[:, : f.shape[1]], scale.influence, on_grid, engine) - u  # type: ignore[arg-type]
             for _ in range(depth):
                 change = prolong(change)
             result = result + change
@@ -134,13 +144,36 @@ class DiffusionStage(ScaledInfluence):
         return potential.flatten(1).sum(1) + data
 
 
-def _step(
-    u: Tensor, f: Tensor, sigma: Tensor, scaled: ScaledInfluence, of_grid: tuple[Tensor, Tensor], reaction: Tensor,
-    engine: str,
-) -> Tensor:  # fmt: skip
+def prepare_together(stages: Sequence[DiffusionStage], sigma: Tensor) -> list[list[Prepared]]:
+    """:meth:`DiffusionStage.prepare` of stages of one shape at once.
+
+    As many small operations as for one, which is what counts on a GPU; differentiable in the parameters of all.
+    """
+    template = _Preparation(stages[0])
+    parameters_of = [dict(_Preparation(stage).named_parameters()) for stage in stages]
+    together = {name: torch.stack([of[name] for of in parameters_of]) for name in parameters_of[0]}
+
+    def prepare(parameters: dict[str, Tensor]) -> list[tuple[Tensor, ...]]:
+        return torch.func.functional_call(template, parameters, (sigma,))  # type: ignore[no-any-return]
+
+    grids = [[tensor.unbind() for tensor in grid] for grid in torch.func.vmap(prepare)(together)]
+    return [[Prepared(*(of_stage[t] for of_stage in grid)) for grid in grids] for t in range(len(stages))]
+
+
+class _Preparation(nn.Module):
+    """``prepare`` as a module's call, for :func:`torch.func.functional_call`."""
+
+    def __init__(self, stage: DiffusionStage) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, sigma: Tensor) -> list[tuple[Tensor, ...]]:
+        return [tuple(grid) for grid in self.stage.prepare(sigma)]
+
+
+def _step(u: Tensor, f: Tensor, psi: RadialBasisInfluence, prepared: Prepared, engine: str) -> Tensor:
     """The step on one grid."""
-    psi, (kernels, table) = scaled.influence, of_grid
-    inner, outer = scaled.scales(sigma)
+    kernels, table, inner, outer, reaction = prepared
     if not psi.exact:
         return diffusion_step(u, f, kernels, table, psi.origin, psi.spacing, inner, outer, reaction, engine)
     observed = f.shape[1]

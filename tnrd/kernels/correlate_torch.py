@@ -87,14 +87,11 @@ class _FoldMirrored(torch.autograd.Function):
         return pad_mirrored(gradient, ctx.margin), None
 
 
-def _mirror_indices(length: int, margin: int) -> tuple[list[int], list[int]]:
-    """Samples that the left and right margins repeat."""
-
-    def sample(i: int) -> int:
-        i %= 2 * length
-        return i if i < length else 2 * length - 1 - i
-
-    return [sample(i - margin) for i in range(margin)], [sample(length + i) for i in range(margin)]
+def _margins(length: int, margin: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Samples that the left and right margins repeat; computed on the device, so that no step waits for the host."""
+    steps = torch.arange(margin, device=device)
+    left, right = (i % (2 * length) for i in (steps - margin, length + steps))
+    return torch.minimum(left, 2 * length - 1 - left), torch.minimum(right, 2 * length - 1 - right)
 
 
 def _extend(u: Tensor, margin: int) -> Tensor:
@@ -108,18 +105,17 @@ def _extend(u: Tensor, margin: int) -> Tensor:
     middle.narrow(3, margin, width).copy_(u)
     for axis, source, target in ((3, u, middle), (2, middle, out)):
         length = source.shape[axis]
-        for start, side in zip((0, margin + length), _mirror_indices(length, margin), strict=True):
-            strip = source.index_select(axis, torch.tensor(side, device=u.device))
-            target.narrow(axis, start, margin).copy_(strip)
+        for start, side in zip((0, margin + length), _margins(length, margin, u.device), strict=True):
+            target.narrow(axis, start, margin).copy_(source.index_select(axis, side))
     return out
 
 
 def _fold(v: Tensor, margin: int, axis: int) -> Tensor:
     length = v.shape[axis] - 2 * margin
-    left, right = _mirror_indices(length, margin)
+    left, right = _margins(length, margin, v.device)
     u = v.narrow(axis, margin, length).clone(memory_format=torch.preserve_format)
-    u.index_add_(axis, torch.tensor(left, device=v.device), v.narrow(axis, 0, margin))
-    return u.index_add_(axis, torch.tensor(right, device=v.device), v.narrow(axis, margin + length, margin))
+    u.index_add_(axis, left, v.narrow(axis, 0, margin))
+    return u.index_add_(axis, right, v.narrow(axis, margin + length, margin))
 
 
 def check_shapes(tensor: Tensor, kernels: Tensor, axis: int) -> None:

@@ -11,10 +11,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# Three products in TF32 give nearly the accuracy of float32 on the matrix units. "tf32" is one product, three times as
-# fast where the products are the limit, and keeps 11 bits of the image: to be measured before it is chosen.
-PRECISION = tl.constexpr("tf32x3")
-
 
 @triton.jit
 def mirrored(i, length, MARGIN: tl.constexpr):
@@ -53,6 +49,7 @@ def load_matrix(matrix, row, column, rows, columns):
 def responses(
     extended, matrix, y, x, inside, f, filters, height, width,
     CHANNELS: tl.constexpr, SIZE: tl.constexpr, TAPS: tl.constexpr, PIXELS: tl.constexpr, FILTERS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """(pixels, filters) of K u."""
     z = tl.zeros((PIXELS, FILTERS), tl.float32)
@@ -76,9 +73,30 @@ def extend(image, out, height, width, MARGIN: tl.constexpr, BLOCK: tl.constexpr)
 
 
 @triton.jit
+def arrange(kernels, table, matrix, turned, words, filters, channels, samples, SIZE: tl.constexpr, BLOCK: tl.constexpr):
+    """What products and look-ups read: filters as (taps, F) and (dy, F, C dx); samples with the rise to the next."""
+    f, taps = tl.program_id(0), channels * SIZE * SIZE
+    for first in range(0, taps, BLOCK):
+        tap = first + tl.arange(0, BLOCK)
+        value = tl.load(kernels + f * taps + tap, mask=tap < taps, other=0.0)
+        tl.store(matrix + tap * filters + f, value, mask=tap < taps)
+        c, dy, dx = tap // (SIZE * SIZE), tap // SIZE % SIZE, tap % SIZE
+        tl.store(turned + ((dy * filters + f) * channels + c) * SIZE + dx, value, mask=tap < taps)
+    table += f * samples
+    words += f * samples * 2
+    for first in range(0, samples, BLOCK):
+        i = first + tl.arange(0, BLOCK)
+        left = tl.load(table + i, mask=i < samples, other=0.0)
+        right = tl.load(table + tl.minimum(i + 1, samples - 1), mask=i < samples, other=0.0)
+        tl.store(words + 2 * i, left, mask=i < samples)
+        tl.store(words + 2 * i + 1, right - left, mask=i < samples)
+
+
+@triton.jit
 def spread(
     v, matrix, rows, filters, outputs, height, width, plane,
     SIZE: tl.constexpr, FILTERS: tl.constexpr, OUTPUTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     tall = height + SIZE - 1
     n = tl.program_id(2).to(tl.int64)
@@ -101,30 +119,36 @@ def spread(
 @triton.jit
 def settle(
     rows, u, f, reaction, out, channels, observed, height, width, plane,
-    MAP: tl.constexpr, SIZE: tl.constexpr, DOWN: tl.constexpr, ACROSS: tl.constexpr, LINE: tl.constexpr,
+    MAP: tl.constexpr, SEEN: tl.constexpr, SIZE: tl.constexpr, DOWN: tl.constexpr, ACROSS: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """DOWN and ACROSS: how many times the margin wraps around the image."""
-    blocks = tl.cdiv(width, LINE)
-    y = tl.program_id(0) // blocks
-    x = tl.program_id(0) % blocks * LINE + tl.arange(0, LINE)
+    """DOWN and ACROSS: how many times the margin wraps around the image. Not SEEN: f is zero, and not read."""
+    blocks = tl.cdiv(width, COLUMNS)
+    top, left = tl.program_id(0) // blocks * ROWS, tl.program_id(0) % blocks * COLUMNS
+    bottom, right = tl.minimum(top + ROWS, height) - 1, tl.minimum(left + COLUMNS, width) - 1
+    y, x = top + tl.arange(0, ROWS)[:, None], left + tl.arange(0, COLUMNS)[None, :]
+    inside = (y < height) & (x < width)
     c = tl.program_id(1) % channels
     n = (tl.program_id(1) // channels).to(tl.int64)
     tall = height + SIZE - 1
     rows += (n * channels + c) * SIZE * tall * width
-    force = tl.zeros((LINE,), tl.float32)
+    force = tl.zeros((ROWS, COLUMNS), tl.float32)
     for j in tl.static_range(-DOWN, DOWN + 1):
         row = j * height + (y if j % 2 == 0 else height - 1 - y) + SIZE // 2
-        if (row >= 0) & (row < tall):
+        least = j * height + (top if j % 2 == 0 else height - 1 - bottom) + SIZE // 2
+        if (least + bottom - top >= 0) & (least < tall):
             for i in tl.static_range(-ACROSS, ACROSS + 1):
                 column = i * width + (x if i % 2 == 0 else width - 1 - x) + SIZE // 2
-                for dx in tl.static_range(SIZE):
-                    known = (x < width) & (column >= dx) & (column < width + dx)
-                    place = (dx * tall + row).to(tl.int64) * width + column - dx
-                    force += tl.load(rows + place, mask=known, other=0.0)
+                least = i * width + (left if i % 2 == 0 else width - 1 - right) + SIZE // 2
+                if (least + right - left >= 0) & (least < width + SIZE - 1):
+                    for dx in tl.static_range(SIZE):
+                        known = inside & (row >= 0) & (row < tall) & (column >= dx) & (column < width + dx)
+                        place = (dx * tall + row).to(tl.int64) * width + column - dx
+                        force += tl.load(rows + place, mask=known, other=0.0)
     pixel = y * width + x
-    before = tl.load(u + (n * channels + c) * plane + pixel, mask=x < width, other=0.0)
-    seen = x < tl.where(c < observed, width, 0)
-    noisy = tl.load(f + (n * observed + c) * plane + pixel, mask=seen, other=0.0)
+    before = tl.load(u + (n * channels + c) * plane + pixel, mask=inside, other=0.0)
+    seen = inside & (x < tl.where(c < observed, width, 0))
     strength = tl.load(reaction + n * plane + pixel, mask=seen, other=0.0) if MAP else tl.load(reaction + n)
+    noisy = tl.load(f + (n * observed + c) * plane + pixel, mask=seen, other=0.0) if SEEN else 0.0
     pull = tl.where(seen, strength * (before - noisy), 0.0)
-    tl.store(out + (n * channels + c) * plane + pixel, before - (force + pull), mask=x < width)
+    tl.store(out + (n * channels + c) * plane + pixel, before - (force + pull), mask=inside)

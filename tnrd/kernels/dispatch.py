@@ -2,8 +2,8 @@
 
 ``torch`` is the reference and runs anywhere; ``numba`` is compiled for the CPU, ``triton`` for an NVIDIA GPU, or run on
 the CPU by its interpreter where TRITON_INTERPRET=1 is set before it is first imported. ``auto`` takes numba for float32
-on the CPU and torch elsewhere: triton has been checked in the interpreter only so far, and has to be asked for. An
-engine asked for by name never gives way to another silently.
+on the CPU, triton for float32 on an NVIDIA GPU where the package is installed, and torch elsewhere. An engine asked for
+by name never gives way to another silently.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def resolve_engine(engine: str, device: torch.device, dtype: torch.dtype = torch
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}.")
     if engine == "auto":
-        return "torch" if _why_not("numba", device, dtype) else "numba"
+        compiled = "triton" if device.type == "cuda" else "numba"
+        return "torch" if _why_not(compiled, device, dtype) else compiled
     reason = _why_not(engine, device, dtype)
     if reason:
         able = [name for name in ENGINES[1:] if not _why_not(name, device, dtype)]
@@ -53,9 +54,18 @@ def _why_not(engine: str, device: torch.device, dtype: torch.dtype) -> str | Non
             return "needs the package triton, which is not installed"
         if dtype != torch.float32:
             return f"computes float32, got {dtype}"
+        if device.type == "cuda" and not _multiplies_tf32(device):
+            return "needs an NVIDIA GPU of compute capability 8.0 or more"
         if device.type != "cuda" and (device.type != "cpu" or os.environ.get("TRITON_INTERPRET") != "1"):
             return f"computes on a CUDA device, or with TRITON_INTERPRET=1 on the CPU, got {device}"
     return None
+
+
+def _multiplies_tf32(device: torch.device) -> bool:
+    """Whether the matrix units of a GPU take TF32; yes of one that is not there."""
+    return not torch.cuda.is_available() or (
+        torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
+    )
 
 
 def diffusion_step(

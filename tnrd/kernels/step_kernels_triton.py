@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from tnrd.kernels.correlate_triton import PRECISION, load_window, responses, tile
+from tnrd.kernels.correlate_triton import load_window, responses, tile
 
 
 @triton.jit
@@ -42,32 +42,38 @@ def load_scale(scale, n, f, pixel, mask, filters, plane, MAPS: tl.constexpr):
 
 @triton.jit
 def split(value):
-    """The leading 11 bits, which TF32 holds, and the rest."""
-    high = (value.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-    return high, value - high
+    """The leading 11 bits, which float16 holds, and the next 11; |value| is below 2^15."""
+    high = value.to(tl.float16)
+    return high, (value - high.to(tl.float32)).to(tl.float16)
 
 
 @triton.jit
-def product(high, low, matrix, place, known, size, total):
-    """total + (high + low) @ part of a matrix, split as well, its low part ``size`` behind; nearly in float32."""
+def product(high, low, matrix, place, known, size, total, PARTS: tl.constexpr):
+    """total + (high + low) @ part of a matrix, split as well, its low part ``size`` behind; nearly in float32.
+
+    With one of two PARTS the low ones are left out.
+    """
     other_high = tl.load(matrix + place, mask=known, other=0.0)
-    other_low = tl.load(matrix + size + place, mask=known, other=0.0)
-    if PRECISION != "tf32":
-        total = tl.dot(low, other_high, total, input_precision="tf32")
-        total = tl.dot(high, other_low, total, input_precision="tf32")
-    return tl.dot(high, other_high, total, input_precision="tf32")
+    if PARTS == 2:
+        other_low = tl.load(matrix + size + place, mask=known, other=0.0)
+        total = tl.dot(low, other_high, total)
+        total = tl.dot(high, other_low, total)
+    return tl.dot(high, other_high, total)
 
 
 @triton.jit
 def diffuse(
-    extended, kernels, words, gain, outer, rows, shift, filters, samples, height, width, plane, strip,
+    extended, kernels, words, inner, outer, rows, ranges, rate, shift, filters, samples, height, width, plane, strip,
     MAPS: tl.constexpr, SIZE: tl.constexpr, SLOTS: tl.constexpr, FILTERS: tl.constexpr, TAPS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    COLUMNS: tl.constexpr, PARTS: tl.constexpr,
 ):  # fmt: skip
     """``respond`` and ``spread`` in one, row by row of a strip, for one component: v is never stored.
 
     A row of v has a part in the k rows of sums from its own on. They take turns in SLOTS accumulators, (slot, dx) being
     the columns of one matrix, and what turns with them are the filters: slot - y is dy.
+
+    The products are of halves of float32. ``ranges`` holds a power of two for each of image, v and filters that brings
+    it into the range of float16.
     """
     n = tl.program_id(2).to(tl.int64)
     tall = height + SIZE - 1
@@ -77,39 +83,43 @@ def diffuse(
     slot, dx = tl.arange(0, SLOTS * SLOTS) // SLOTS, tl.arange(0, SLOTS * SLOTS) % SLOTS
     size = filters * SIZE * SIZE
     extended += n * tall * (width + SIZE - 1)
+    of_image, of_v, of_filters = tl.load(ranges), tl.load(ranges + 1), tl.load(ranges + 2)
+    rate /= of_image * of_filters
     total = tl.zeros((COLUMNS, SLOTS * SLOTS), tl.float32)
     for y in range(top - SIZE + 1, tl.minimum(top + strip, tall)):
         inside = x < tl.where((y >= 0) & (y < height), width, 0)
         pixel = (y * width + x)[:, None]
         dy = (slot - y) & (SLOTS - 1)
-        # Split here once, and not by "tf32x3" for every block of filters: instructions count here as much as products.
-        high, low = split(load_window(extended, y, x, inside, tap, height, width, 1, SIZE))
+        # Split here once, and not for every block of filters: instructions count here as much as products.
+        high, low = split(of_image * load_window(extended, y, x, inside, tap, height, width, 1, SIZE))
         for first in range(0, filters, FILTERS):
             f = first + tl.arange(0, FILTERS)
             mask = inside[:, None] & (f < filters)[None, :]
             place = tap[:, None] * filters + f[None, :]
             known = (tap < SIZE * SIZE)[:, None] & (f < filters)[None, :]
             z = tl.zeros((COLUMNS, FILTERS), tl.float32)
-            z = product(high, low, kernels, place, known, size, z)
-            position = z * load_scale(gain, n, f[None, :], pixel, mask, filters, plane, MAPS) + shift
+            z = product(high, low, kernels, place, known, size, z, PARTS)
+            position = z * load_scale(inner, n, f[None, :], pixel, mask, filters, plane, MAPS) * rate + shift
             _, left, rise, fraction = segment(position, words, f[None, :], filters, samples)
             value = load_scale(outer, n, f[None, :], pixel, mask, filters, plane, MAPS) * (left + fraction * rise)
-            high_value, low_value = split(tl.where(mask, value, 0.0))
+            high_value, low_value = split(tl.where(mask, of_v * value, 0.0))
             place = (dy * SIZE + dx)[None, :] * filters + f[:, None]
             known = (f < filters)[:, None] & ((dy < SIZE) & (dx < SIZE))[None, :]
-            total = product(high_value, low_value, kernels, place, known, size, total)
+            total = product(high_value, low_value, kernels, place, known, size, total, PARTS)
         done = dy == 0
         mask = (x < tl.where(y >= top, width, 0))[:, None] & (done & (dx < SIZE))[None, :]
-        tl.store(rows + ((n * SIZE + dx) * tall + y)[None, :] * width + x[:, None], total, mask=mask)
+        tl.store(
+            rows + ((n * SIZE + dx) * tall + y)[None, :] * width + x[:, None], total / (of_v * of_filters), mask=mask
+        )
         # The next rows begin at zero; a NaN has left its mark even where the turned filters are zero.
         total = tl.where((done | (dy >= SIZE))[None, :], 0.0, total)
 
 
 @triton.jit
 def respond(
-    extended, matrix, words, gain, outer, v, shift, filters, samples, height, width, plane,
+    extended, matrix, words, inner, outer, v, rate, shift, filters, samples, height, width, plane,
     MAPS: tl.constexpr, CHANNELS: tl.constexpr, SIZE: tl.constexpr, FILTERS: tl.constexpr, TAPS: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(1).to(tl.int64)
     y, x, inside = tile(height, width, ROWS, COLUMNS, tl.program_id(0))
@@ -120,9 +130,10 @@ def respond(
         f = first + tl.arange(0, FILTERS)
         mask = inside[:, None] & (f < filters)[None, :]
         z = responses(
-            extended, matrix, y, x, inside, f, filters, height, width, CHANNELS, SIZE, TAPS, ROWS * COLUMNS, FILTERS
-        )
-        position = z * load_scale(gain, n, f[None, :], pixel[:, None], mask, filters, plane, MAPS) + shift
+            extended, matrix, y, x, inside, f, filters, height, width, CHANNELS, SIZE, TAPS, ROWS * COLUMNS, FILTERS,
+            PRECISION,
+        )  # fmt: skip
+        position = z * load_scale(inner, n, f[None, :], pixel[:, None], mask, filters, plane, MAPS) * rate + shift
         _, left, rise, fraction = segment(position, words, f[None, :], filters, samples)
         value = load_scale(outer, n, f[None, :], pixel[:, None], mask, filters, plane, MAPS) * (left + fraction * rise)
         tl.store(v + (f.to(tl.int64) * plane)[None, :] + pixel[:, None], value, mask=mask)
@@ -130,51 +141,53 @@ def respond(
 
 @triton.jit
 def respond_backward(
-    extended, extended_g, matrix, words, gain, outer, v, h, sums, to_table, shift, filters, samples, height, width,
-    plane, CHANNELS: tl.constexpr, SIZE: tl.constexpr, FILTERS: tl.constexpr, TAPS: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, COPIES: tl.constexpr,
+    extended, extended_g, matrix, words, inner, outer, v, h, sums, to_table, rate, shift, filters, samples, height,
+    width, plane,
+    CHANNELS: tl.constexpr, SIZE: tl.constexpr, FILTERS: tl.constexpr, TAPS: tl.constexpr, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr, COPIES: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """v = s(z) and h = s'(z) w with z = K u and w = K g; the sums of T w and T' z w; the gradient of the table."""
+    """v = s(z) and h = s'(z) w with z = K u and w = K g; the gradients for the two scales of s and for its table."""
     n = tl.program_id(1).to(tl.int64)
     y, x, inside = tile(height, width, ROWS, COLUMNS, tl.program_id(0))
     pixel = y * width + x
     image = n * CHANNELS * (height + SIZE - 1) * (width + SIZE - 1)
-    sums += (tl.program_id(0) * tl.num_programs(1) + n) * 2 * filters
+    images = tl.num_programs(1)
+    sums += (tl.program_id(0) * 2 * images + n) * filters
     to_table += (tl.program_id(0) + n) % COPIES * filters * samples
     for first in range(0, filters, FILTERS):
         f = first + tl.arange(0, FILTERS)
         mask = inside[:, None] & (f < filters)[None, :]
         z = responses(
             extended + image, matrix, y, x, inside, f, filters, height, width, CHANNELS, SIZE, TAPS, ROWS * COLUMNS,
-            FILTERS,
+            FILTERS, PRECISION,
         )  # fmt: skip
         w = responses(
             extended_g + image, matrix, y, x, inside, f, filters, height, width, CHANNELS, SIZE, TAPS, ROWS * COLUMNS,
-            FILTERS,
+            FILTERS, PRECISION,
         )  # fmt: skip
-        inner = load_scale(gain, n, f[None, :], pixel[:, None], mask, filters, plane, False)
+        gain = load_scale(inner, n, f[None, :], pixel[:, None], mask, filters, plane, False) * rate
         factor = load_scale(outer, n, f[None, :], pixel[:, None], mask, filters, plane, False)
-        position = z * inner + shift
+        position = z * gain + shift
         index, left, rise, fraction = segment(position, words, f[None, :], filters, samples)
         value = left + fraction * rise
         slope = tl.where((position >= 0) & (position <= samples - 1), rise, 0.0)
         place = n * filters * plane + (f.to(tl.int64) * plane)[None, :] + pixel[:, None]
         tl.store(v + place, factor * value, mask=mask)
-        tl.store(h + place, factor * slope * inner * w, mask=mask)
-        tl.store(sums + f, tl.sum(tl.where(mask, value * w, 0.0), axis=0), mask=f < filters)
-        tl.store(sums + filters + f, tl.sum(tl.where(mask, slope * z * w, 0.0), axis=0), mask=f < filters)
+        tl.store(h + place, factor * slope * gain * w, mask=mask)
+        tl.store(sums + f, -tl.sum(tl.where(mask, factor * slope * rate * z * w, 0.0), axis=0), mask=f < filters)
+        tl.store(sums + images * filters + f, -tl.sum(tl.where(mask, value * w, 0.0), axis=0), mask=f < filters)
         entry = to_table + (f * samples)[None, :] + index
-        tl.atomic_add(entry, factor * w * (1 - fraction), mask=mask, sem="relaxed")
-        tl.atomic_add(entry + 1, factor * w * fraction, mask=mask, sem="relaxed")
+        tl.atomic_add(entry, factor * w * (fraction - 1), mask=mask, sem="relaxed")
+        tl.atomic_add(entry + 1, -factor * w * fraction, mask=mask, sem="relaxed")
 
 
 @triton.jit
 def sum_products(
     extended, extended_g, v, h, sums, images, filters, height, width, plane,
     CHANNELS: tl.constexpr, SIZE: tl.constexpr, FILTERS: tl.constexpr, TAPS: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """sum_x [v(x) g(x + .) + h(x) u(x + .)] over every so many tiles: minus the gradient for the filters."""
+    """-sum_x [v(x) g(x + .) + h(x) u(x + .)] over every so many tiles: parts of the gradient for the filters."""
     tiles = tl.cdiv(height, ROWS) * tl.cdiv(width, COLUMNS)
     tap = tl.program_id(1) * TAPS + tl.arange(0, TAPS)
     f = tl.program_id(2) * FILTERS + tl.arange(0, FILTERS)
@@ -191,4 +204,4 @@ def sum_products(
         total = tl.dot(tl.load(h + place, mask=mask, other=0.0), window, total, input_precision=PRECISION)
     taps = CHANNELS * SIZE * SIZE
     place = (tl.program_id(0) * filters + f)[:, None] * taps + tap[None, :]
-    tl.store(sums + place, total, mask=(f < filters)[:, None] & (tap < taps)[None, :])
+    tl.store(sums + place, -total, mask=(f < filters)[:, None] & (tap < taps)[None, :])

@@ -18,6 +18,10 @@ The backward pass recomputes the responses; with g the gradient for the result a
 Where the image has one component and the filters are 3, 5 or 7 pixels wide, the forward pass does ``respond`` and
 ``spread`` in one kernel, ``diffuse``, and v is never stored: at 48 filters that is most of the memory traffic.
 
+The matrix units do not take float32. ``diffuse`` splits its numbers into two of float16, brought into their range by
+powers of two, and leaves the product of the low ones out; the other kernels do the same with TF32. What is left is the
+accuracy of float32 itself (:func:`precision`).
+
 All sums but one have a fixed order. The table's gradient is collected by atomic additions, whose order on a GPU is left
 to chance, and its last bits with it.
 """
@@ -29,29 +33,40 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
-from torch.nn import functional
 
-from tnrd.kernels.correlate_triton import extend, settle, spread
+from tnrd.kernels.correlate_triton import arrange, extend, settle, spread
 from tnrd.kernels.operators import register
 from tnrd.kernels.step_kernels_triton import diffuse, respond, respond_backward, sum_products
 
-ROWS, COLUMNS = 4, 32  # pixels of a tile; 32 floats are a line of the cache
-TALL = 8  # rows of a tile of ``spread``, which reads k - 1 rows more than it has
-TAPS = 64  # taps of a product: all of a 7 x 7 filter, so that the image is read once for all filters
+COLUMNS = 32  # of a tile; 32 floats are a line of the cache
+# Rows of a tile, and the most taps, filters and outputs of a product: the fastest of those tried on an H200.
+RESPOND, RESPOND_TAPS, RESPOND_FILTERS = 4, 16, 64
+BACKWARD_TAPS = 64  # all of a 7 x 7 filter
+PRODUCTS, PRODUCTS_TAPS, PRODUCTS_FILTERS = 1, 64, 64
+SPREAD, SPREAD_OUTPUTS, SPREAD_FILTERS = 2, 64, 32
 BLOCK = 16  # filters of a product where registers are short; 48 is a multiple
-CHUNKS = 128  # partial sums of the filters' gradient, a program each
+CHUNKS = 256  # partial sums of the filters' gradient, a program each
 COPIES = 64  # of the table's gradient, so that few programs add to the same one
 SLOTS = {3: 4, 5: 8, 7: 8}  # rows of sums in work for filters of a size; with 16 of 16 for 9 x 9 no registers are left
 BROAD = 128  # columns of a strip of ``diffuse``
 STRIPS = 16, 64  # its least and most rows: k - 1 rows more are computed
 PROGRAMS = 1024  # strips that a GPU should be given at least
+LEAST = 2.0**-100  # smallest largest magnitude that is brought into the range of float16
 LINE = 256  # pixels of a row that ``settle`` takes at once
 # Multiplications and additions in one instruction; named, because Triton warns where it has to choose by itself.
 FUSED: Any = {"enable_fp_fusion": True}
-# More warps and no loads ahead, where registers run short: with 4 warps or 2 stages these kernels spill them.
-LEAN: Any = {"num_warps": 8, "num_stages": 1, **FUSED}
+AHEAD: Any = {"num_warps": 4, "num_stages": 3, **FUSED}  # loads two products ahead
+LEAN: Any = {"num_stages": 1, **FUSED}  # no loads ahead, where registers run short
 
 INTERPRETED = not isinstance(respond, triton.JITFunction)  # decided by TRITON_INTERPRET when this module is imported
+
+
+def precision() -> str:
+    """How float32 is multiplied: as three products of halves ("tf32x3"), or as one that keeps 11 bits ("tf32").
+
+    One is taken where torch.set_float32_matmul_precision allows it ("high" or "medium"): twice as fast in training.
+    """
+    return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
 def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor,
@@ -59,26 +74,27 @@ def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, sp
     """The step; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`."""
     n, channels, height, width = u.shape
     filters, _, size, _ = kernels.shape
-    taps, block = _blocks(kernels)
     with torch.cuda.device_of(u):  # type: ignore[no-untyped-call]
-        gain, outer = _fields((inner / spacing, outer), filters, u)
+        matrix, turned, words = _arranged(kernels, table)
+        inner, outer = _fields((inner, outer), filters, u)
+        scales = 1 / spacing, -origin / spacing, filters, table.shape[1], height, width, height * width
         if channels == 1 and size in SLOTS:
             rows = u.new_empty(n, size, height + size - 1, width)
+            ranges = _ranges(u, (outer, table), matrix)
             across = triton.cdiv(width, BROAD)
             strip = max(STRIPS[0], min(STRIPS[1], height * across * n // PROGRAMS))
             diffuse[across, triton.cdiv(height + size - 1, strip), n](
-                _extended(u, size // 2), _parts(kernels), _words(table), gain, outer, rows, -origin / spacing,
-                filters, table.shape[1], height, width, height * width, strip, gain.shape[2:] != (1, 1), size,
-                SLOTS[size], BLOCK, taps, BROAD, maxnreg=128, **LEAN,
+                _extended(u, size // 2), _parts(matrix, ranges), words, inner, outer, rows, ranges, *scales, strip,
+                inner.shape[2:] != (1, 1), size, SLOTS[size], BLOCK, _power(size**2, 16, 64), BROAD,
+                2 if precision() == "tf32x3" else 1, num_warps=8, maxnreg=128, **LEAN,
             )  # fmt: skip
             return _settled(rows, size, u, f, reaction)
         v = u.new_empty(n, filters, height, width)
-        respond[_tiles(height, width, ROWS), n](
-            _extended(u, size // 2), kernels.reshape(filters, -1).t().contiguous(), _words(table), gain, outer, v,
-            -origin / spacing, filters, table.shape[1], height, width, height * width, gain.shape[2:] != (1, 1),
-            channels, size, block, taps, ROWS, COLUMNS, num_warps=8, num_stages=2, **FUSED,
+        respond[_tiles(height, width, RESPOND), n](
+            _extended(u, size // 2), matrix, words, inner, outer, v, *scales, inner.shape[2:] != (1, 1), channels,
+            size, _power(filters, 16, RESPOND_FILTERS), RESPOND_TAPS, RESPOND, COLUMNS, precision(), **AHEAD,
         )  # fmt: skip
-        return _settled(_spread_rows(v, kernels), size, u, f, reaction)
+        return _settled(_spread_rows(v, turned), size, u, f, reaction)
 
 
 def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float,
@@ -93,63 +109,69 @@ def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tenso
     with torch.cuda.device_of(u):  # type: ignore[no-untyped-call]
         v, h = u.new_empty(2, n, filters, height, width)
         images = _extended(u, size // 2), _extended(g, size // 2)
-        gain, growth = _fields((inner / spacing, outer), filters, u)
-        taps, block = _blocks(kernels)
-        tiles = _tiles(height, width, ROWS)
-        sums = u.new_empty(tiles, n, 2, filters)
+        matrix, turned, words = _arranged(kernels, table)
+        scales = _fields((inner, outer), filters, u)
+        lines = 1 if filters <= 64 else 4  # of a tile
+        block = 16 if filters % 32 and filters % 32 <= 16 else 32
+        tiles = _tiles(height, width, lines)
+        sums = u.new_empty(tiles, 2, n, filters)
         to_table = u.new_zeros(COPIES, filters, samples)
         respond_backward[tiles, n](
-            *images, kernels.reshape(filters, -1).t().contiguous(), _words(table), gain, growth, v, h, sums, to_table,
-            -origin / spacing, filters, samples, height, width, plane, channels, size, block, taps, ROWS, COLUMNS,
-            COPIES, **LEAN,
+            *images, matrix, words, *scales, v, h, sums, to_table, 1 / spacing, -origin / spacing, filters, samples,
+            height, width, plane, channels, size, block, _power(channels * size**2, 16, BACKWARD_TAPS), lines, COLUMNS,
+            COPIES, precision(), num_warps=4, **LEAN,
         )  # fmt: skip
-        chunks = min(CHUNKS, n * tiles)
+        chunks = min(CHUNKS, n * _tiles(height, width, PRODUCTS))
+        taps, block = _power(channels * size**2, 16, PRODUCTS_TAPS), _power(filters, 16, PRODUCTS_FILTERS)
         to_kernels = u.new_empty(chunks, *kernels.shape)
-        sum_products[chunks, triton.cdiv(channels * size**2, taps), triton.cdiv(filters, BLOCK)](
-            *images, v, h, to_kernels, n, filters, height, width, plane, channels, size, BLOCK, taps, ROWS, COLUMNS,
-            **LEAN,
+        sum_products[chunks, triton.cdiv(channels * size**2, taps), triton.cdiv(filters, block)](
+            *images, v, h, to_kernels, n, filters, height, width, plane, channels, size, block, taps, PRODUCTS, COLUMNS,
+            precision(), **AHEAD,
         )  # fmt: skip
-        to_u = _settled(_spread_rows(h, kernels), size, g, torch.zeros_like(f), reaction)
+        to_u = _settled(_spread_rows(h, turned), size, g, None, reaction, f.shape[1])
     reacting = g[:, : f.shape[1]]
-    to_outer, to_gain = (total.view(n, filters, 1, 1) for total in sums.sum(0).unbind(1))
+    to_inner, to_outer = (sums[:, i].sum(0).view(n, filters, 1, 1) for i in (0, 1))
     return (
         to_u,
         reaction * reacting,
-        -to_kernels.sum(0),
-        -to_table.sum(0),
-        (-to_gain * outer / spacing).sum_to_size(inner.shape),
-        (-to_outer).sum_to_size(outer.shape),
-        -(reacting * (u[:, : f.shape[1]] - f)).sum((1, 2, 3), keepdim=True).sum_to_size(reaction.shape),
+        to_kernels.sum(0),
+        to_table.sum(0),
+        to_inner.sum_to_size(inner.shape),
+        to_outer.sum_to_size(outer.shape),
+        (reacting * (f - u[:, : f.shape[1]])).sum((1, 2, 3), keepdim=True).sum_to_size(reaction.shape),
     )
 
 
 diffusion_step = register("triton", step, step_backward)
 
 
-def _spread_rows(v: Tensor, kernels: Tensor) -> Tensor:
+def _spread_rows(v: Tensor, turned: Tensor) -> Tensor:
     """K^T v on the extended image, but for the sum over the columns of a filter: (N, C k, H + 2r, W)."""
     n, filters, height, width = v.shape
-    _, channels, size, _ = kernels.shape
-    outputs, tall = channels * size, height + size - 1
+    size, _, outputs = turned.shape
+    tall = height + size - 1
     rows = v.new_empty(n, outputs, tall, width)
-    block = _power(outputs, 8, 64)
-    spread[_tiles(tall, width, TALL), triton.cdiv(outputs, block), n](
-        v, kernels.permute(2, 0, 1, 3).contiguous(), rows, filters, outputs, height, width, height * width,
-        size, BLOCK, block, TALL, COLUMNS, num_warps=8, **FUSED,
+    block = _power(outputs, 8, SPREAD_OUTPUTS)
+    spread[_tiles(tall, width, SPREAD), triton.cdiv(outputs, block), n](
+        v, turned, rows, filters, outputs, height, width, height * width,
+        size, _power(filters, 16, SPREAD_FILTERS), block, SPREAD, COLUMNS, precision(), **AHEAD,
     )  # fmt: skip
     return rows
 
 
-def _settled(rows: Tensor, size: int, u: Tensor, f: Tensor, reaction: Tensor) -> Tensor:
-    """u - K^T v - lambda (u - f)."""
+def _settled(rows: Tensor, size: int, u: Tensor, f: Tensor | None, reaction: Tensor, observed: int = 0) -> Tensor:
+    """u - K^T v - lambda (u - f), the reaction on the components of f; or on the first ones, with f = 0."""
     n, channels, height, width = u.shape
     margin = size // 2
-    out = torch.empty(u.shape, dtype=u.dtype, device=u.device)
+    u = u.contiguous()
+    out = torch.empty_like(u)
     (strength,) = _fields((reaction,), 1, u)
-    settle[height * triton.cdiv(width, LINE), n * channels](
-        rows, u.contiguous(), f.contiguous(), strength, out, channels, f.shape[1], height, width, height * width,
-        strength.shape[2:] != (1, 1), size, triton.cdiv(margin, height), triton.cdiv(margin, width), LINE,
-        **FUSED,
+    columns = _power(width, 16, LINE)
+    tile = LINE // columns, columns
+    settle[triton.cdiv(height, tile[0]) * triton.cdiv(width, columns), n * channels](
+        rows, u, u if f is None else f.contiguous(), strength, out, channels, observed if f is None else f.shape[1],
+        height, width, height * width, strength.shape[2:] != (1, 1), f is not None, size,
+        triton.cdiv(margin, height), triton.cdiv(margin, width), *tile, **FUSED,
     )  # fmt: skip
     return out
 
@@ -169,27 +191,36 @@ def _fields(scales: Any, rows: int, u: Tensor) -> list[Tensor]:
     return [scale.expand(n, rows, *size).contiguous() for scale in scales]
 
 
-def _words(table: Tensor) -> Tensor:
-    """Every sample with the rise to the next in one word, so that a look-up is one load."""
-    rise = functional.pad(table[:, 1:] - table[:, :-1], (0, 1))
-    return torch.stack([table, rise], dim=-1).view(torch.int64)
+def _arranged(kernels: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Filters as (taps, F) and as (k, F, C k), and each sample with the rise to the next in one word: one load each."""
+    filters, channels, size, _ = kernels.shape
+    matrix = kernels.new_empty(channels * size**2, filters)
+    turned = kernels.new_empty(size, filters, channels * size)
+    words = table.new_empty(*table.shape, 2)
+    arrange[(filters,)](
+        kernels.contiguous(), table.contiguous(), matrix, turned, words, filters, channels, table.shape[1], size, 256,
+        **FUSED,
+    )  # fmt: skip
+    return matrix, turned, words.view(torch.int64)
 
 
-def _parts(kernels: Tensor) -> Tensor:
-    """The filters of one component, taps by filters, as high and low part; see :func:`_split`."""
-    matrix = kernels.flatten(1).t().contiguous()
-    high = (matrix.view(torch.int32) & -8192).view(torch.float32)
-    return torch.stack([high, matrix - high])
+def _ranges(u: Tensor, influence: tuple[Tensor, Tensor], matrix: Tensor) -> Tensor:
+    """Powers of two that bring image, s(K u) and filters to a largest magnitude of 2^13 to 2^14, (3,)."""
+    image, outer, table, filters = (t.abs().amax() for t in (u, *influence, matrix))
+    largest = torch.stack([image, outer * table, filters])
+    usable = (largest > LEAST) & (largest < 1 / LEAST)  # not zero, not NaN: those are what they are at any scale
+    return torch.exp2(14 - torch.frexp(torch.where(usable, largest, 1.0)).exponent)
+
+
+def _parts(matrix: Tensor, ranges: Tensor) -> Tensor:
+    """The filters in their range as high and low part; see :func:`tnrd.kernels.step_kernels_triton.split`."""
+    scaled = matrix * ranges[2]
+    high = scaled.half()
+    return torch.stack([high, (scaled - high).half()])
 
 
 def _tiles(height: int, width: int, rows: int) -> int:
     return int(triton.cdiv(height, rows) * triton.cdiv(width, COLUMNS))
-
-
-def _blocks(kernels: Tensor) -> tuple[int, int]:
-    """Taps and filters of a product."""
-    filters, channels, size, _ = kernels.shape
-    return _power(channels * size**2, 16, TAPS), 16 if filters % 32 and filters % 32 <= 16 else 32
 
 
 def _power(count: int, least: int, most: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,21 +43,24 @@ def load_images(folder: str | Path, channels: int = 1, scales: tuple[float, ...]
     """
     from PIL import Image
 
-    images = []
-    for path in image_paths(folder):
+    def load(path: Path) -> list[NDArray[np.uint8]]:
         with Image.open(path) as opened:
             if opened.mode not in EIGHT_BIT:
                 raise ValueError(f"{path} is not an 8-bit picture (mode {opened.mode}); convert it first.")
             picture = opened.convert("L" if channels == 1 else "RGB")
+        images = []
         for scale in scales:
             size = (round(picture.width * scale), round(picture.height * scale))
             scaled = picture if scale == 1.0 else picture.resize(size, Image.Resampling.LANCZOS)
             images.append(np.asarray(scaled, dtype=np.uint8))
-    return images
+        return images
+
+    with ThreadPoolExecutor() as pool:
+        return [image for images in pool.map(load, image_paths(folder)) for image in images]
 
 
 class CropSampler:
-    """Random crops with 8-fold flips and white Gaussian noise; batch i depends on the seed and i alone.
+    """Random crops with 8-fold flips and white Gaussian noise; batch i depends on seed, i and the kind of device alone.
 
     Args:
         images: 8-bit pictures, (M, N) or (M, N, 3), none smaller than ``crop``.
@@ -64,6 +69,7 @@ class CropSampler:
         sigma: Noise levels lie in this interval, [0, 1] scale; one value for both ends fixes it.
         seed: Of the whole sequence.
         exponent: The levels are low + (high - low) u^p, u uniform on [0, 1].
+        device: Where the pictures are kept and the batches made.
 
     Raises:
         ValueError: No picture is large enough.
@@ -77,26 +83,41 @@ class CropSampler:
         sigma: tuple[float, float],
         seed: int,
         exponent: float = 1.0,
+        device: str | torch.device = "cpu",
     ) -> None:
-        self.images = [image for image in images if min(image.shape[:2]) >= crop]
-        if not self.images:
+        images = [np.atleast_3d(image) for image in images if min(image.shape[:2]) >= crop]
+        if not images:
             raise ValueError(f"No training picture is at least {crop} x {crop} pixels.")
         self.crop, self.batch, self.sigma, self.seed, self.exponent = crop, batch, sigma, seed, exponent
+        self._samples = torch.from_numpy(np.concatenate([image.reshape(-1, image.shape[2]) for image in images]))
+        self._samples = self._samples.to(device)
+        sizes = torch.tensor([image.shape[:2] for image in images], device=device)
+        self._heights, self._widths = sizes.unbind(1)
+        self._starts = sizes.prod(1).cumsum(0) - sizes.prod(1)
+        self._random = torch.Generator(device)
 
-    def __call__(self, index: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Batch ``index``: clean (N, C, crop, crop), noisy of the same shape, and sigma (N,)."""
-        rng = np.random.default_rng([self.seed, index])
-        crops = np.stack([self._crop(rng) for _ in range(self.batch)])
-        clean = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float() / 255
+        state = np.random.SeedSequence([self.seed, index]).generate_state(1, np.uint64)
+        options: dict[str, Any] = {"generator": self._random.manual_seed(int(state[0])), "device": self._samples.device}
+        clean = self._samples[self._places(options)].permute(0, 3, 1, 2).contiguous().float() / 255
         low, high = self.sigma
-        levels = low + (high - low) * rng.random(self.batch) ** self.exponent
-        sigma = torch.from_numpy(levels.astype(np.float32)).to(device)
-        noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)).to(device)
+        sigma = low + (high - low) * torch.rand(self.batch, **options) ** self.exponent
+        noise = torch.randn(clean.shape, **options)
         return clean, clean + sigma[:, None, None, None] * noise, sigma
 
-    def _crop(self, rng: np.random.Generator) -> NDArray[np.uint8]:
-        image = self.images[rng.integers(len(self.images))]
-        y, x = (int(rng.integers(side - self.crop + 1)) for side in image.shape[:2])
-        crop = image[y : y + self.crop, x : x + self.crop]
-        turned = np.rot90(crop[..., None] if crop.ndim == 2 else crop, int(rng.integers(4)))
-        return np.asarray(turned[:, ::-1] if rng.integers(2) else turned)
+    def _places(self, options: dict[str, Any]) -> Tensor:
+        """Which samples the crops hold, (N, crop, crop), each crop in one of its eight orientations."""
+        image = torch.randint(len(self._starts), (self.batch,), **options)
+        widths = self._widths[image]
+        free = torch.stack([self._heights[image], widths]) - self.crop + 1
+        top, left = (torch.rand(2, self.batch, dtype=torch.float64, **options) * free).long()
+        first = (self._starts[image] + top * widths + left)[:, None, None]
+        line = torch.arange(self.crop, device=self._samples.device)
+        transposed, upside_down, mirrored = torch.randint(2, (3, self.batch, 1, 1), **options).bool()
+        row = torch.where(transposed, line[None, :], line[:, None])
+        column = torch.where(transposed, line[:, None], line[None, :])
+        row = torch.where(upside_down, self.crop - 1 - row, row)
+        column = torch.where(mirrored, self.crop - 1 - column, column)
+        places: Tensor = first + row * widths[:, None, None] + column
+        return places

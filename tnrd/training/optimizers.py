@@ -17,10 +17,24 @@ def build_optimizer(phase: Phase, parameters: Iterable[nn.Parameter]) -> torch.o
     """The optimiser of a phase over these parameters.
 
     L-BFGS takes one iteration with a strong Wolfe line search per step, so that a checkpoint can lie between any two.
+    Adam's state and learning rate lie on the GPU where the parameters do, for the step to be part of a CUDA graph.
     """
+    parameters = list(parameters)
     if phase.optimizer == "adam":
+        if parameters[0].is_cuda:
+            rate = torch.tensor(phase.learning_rate, device=parameters[0].device)
+            return torch.optim.Adam(parameters, lr=rate, fused=True, capturable=True)
         return torch.optim.Adam(parameters, lr=phase.learning_rate)
     return torch.optim.LBFGS(parameters, lr=1.0, max_iter=1, history_size=LBFGS_PAIRS, line_search_fn="strong_wolfe")
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Of the updates to come."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def learning_rate(phase: Phase, iteration: int) -> float:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ from tqdm import tqdm
 
 from tnrd.image_io.completion import completed
 from tnrd.model import TNRD
+from tnrd.training.captured import ALONE, UNCAPTURED, Batch, CapturedUpdate
 from tnrd.training.data import CropSampler
 from tnrd.training.losses import weighted_mse
-from tnrd.training.optimizers import build_optimizer, learning_rate
+from tnrd.training.optimizers import build_optimizer, learning_rate, set_learning_rate
 from tnrd.training.processes import Processes
 from tnrd.training.recipe import Phase, Recipe
 from tnrd.training.start import start_from
@@ -30,13 +32,15 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 Image = NDArray[np.uint8]
+QUEUED = 50  # updates that the host may run ahead of a GPU
 
 
 class Trainer:
     """Trains one model by one recipe.
 
-    Batch i of a phase depends on the seed and i alone, and the state (weights, average, optimiser, position) is
-    written to ``checkpoint.pt`` in one rename, so that a run that was killed goes on to the same weights.
+    A phase begins from the averaged weights of the one before. Batch i of it depends on the seed and i alone, and the
+    state (weights, average, optimiser, position) is written to ``checkpoint.pt`` in one rename, so that a run that was
+    killed goes on to the same weights (on a GPU to nearly the same: the order of its sums is not fixed).
 
     Args:
         recipe: What to do.
@@ -75,6 +79,7 @@ class Trainer:
         self.iteration = 0
         self.optimizer: torch.optim.Optimizer | None = None
         self.last_scores: dict[float, float] = {}
+        self._decay = torch.zeros((), device=self.device)  # of the moving average, for the coming update
 
     def load_initial(self, model: TNRD) -> None:
         """Start from the weights of another model, see :func:`tnrd.training.start.start_from`.
@@ -96,7 +101,17 @@ class Trainer:
 
     def run(self, stop_after: float = math.inf) -> bool:
         """Train to the end of the recipe, or until ``stop_after`` seconds have passed; True at the end."""
-        deadline = time.monotonic() + stop_after
+        if self.device.type != "cuda":
+            return self._run(time.monotonic() + stop_after)
+        with torch.cuda.device(self.device):
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # its own: other runs on the same GPU go on beside it
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                ended = self._run(time.monotonic() + stop_after)
+            torch.cuda.current_stream().wait_stream(stream)
+        return ended
+
+    def _run(self, deadline: float) -> bool:
         segments = self.segments()
         while self.position < len(segments):
             index, phase, steps = segments[self.position]
@@ -112,7 +127,7 @@ class Trainer:
         if self.optimizer is None:
             self.optimizer = build_optimizer(phase, parameters)
             if self.iteration == 0:
-                self.average.load_state_dict(self.model.state_dict())
+                self.model.load_state_dict(self.average.state_dict())
         low, high = (level / 255 for level in self.recipe.sigma)
         sampler = CropSampler(
             self.train_images,
@@ -121,16 +136,23 @@ class Trainer:
             (low, high),
             self.recipe.seed * 1000 + self.position,
             phase.sigma_exponent,
+            self.device,
         )
+        update = self._updater(phase, steps)
         label = f"phase {index + 1} {phase.optimizer} {phase.stages} {steps.start + 1}-{steps.stop}"
         bar = tqdm(total=phase.iterations, initial=self.iteration, desc=label, disable=not self.progress, mininterval=2)
         with bar:
             while self.iteration < phase.iterations and not self._is_past(deadline):
-                loss = self._update(phase, sampler, steps)
+                set_learning_rate(self.optimizer, learning_rate(phase, self.iteration))
+                adam = phase.optimizer == "adam"
+                self._decay.fill_(min(phase.average, (1 + self.iteration) / (10 + self.iteration)) if adam else 0.0)
+                # L-BFGS needs one objective: it keeps the batch of index 0.
+                clean, noisy, sigma = map(self.processes.share, sampler(self.iteration if adam else 0))
+                loss = update((clean, noisy, sigma))
                 self.iteration += 1
                 bar.update()
                 if self.iteration % self.recipe.validate_every == 0 or self.iteration == phase.iterations:
-                    bar.set_postfix(self._report(loss, index, steps))
+                    bar.set_postfix(self._report(float(loss), index, steps))
                 if self.iteration % self.recipe.checkpoint_every == 0:
                     self.save_checkpoint()
         self.save_checkpoint()
@@ -138,30 +160,49 @@ class Trainer:
     def _is_past(self, deadline: float) -> bool:
         return deadline < math.inf and self.processes.any(time.monotonic() >= deadline)
 
-    def _update(self, phase: Phase, sampler: CropSampler, steps: range) -> float:
+    def _updater(self, phase: Phase, steps: range) -> Callable[[Batch], Tensor]:
+        """The update of this segment: recorded after a few, where one GPU does it alone."""
+        if self.device.type != "cuda" or phase.optimizer != "adam" or self.processes.count > 1:
+            return lambda batch: self._update(phase, steps, batch)
+        captured: CapturedUpdate | None = None
+        done = 0
+
+        def update(batch: Batch) -> Tensor:
+            nonlocal captured, done
+            done += 1
+            if done % QUEUED == 0:  # the host is faster than the GPU, and has to look at the clock now and then
+                torch.cuda.current_stream().synchronize()
+            if captured is not None:
+                return captured(batch)
+            with ALONE:
+                if done <= UNCAPTURED:
+                    return self._update(phase, steps, batch)
+                captured = CapturedUpdate(lambda recorded: self._update(phase, steps, recorded), batch)
+                return captured(batch)
+
+        return update
+
+    def _update(self, phase: Phase, steps: range, batch: Batch) -> Tensor:
+        """Change the weights and their average; the loss before."""
         if self.optimizer is None:
             raise RuntimeError("An update needs an optimiser.")
-        adam = phase.optimizer == "adam"
-        # L-BFGS needs one objective: it keeps the batch of index 0.
-        clean, noisy, sigma = map(self.processes.share, sampler(self.iteration if adam else 0, self.device))
 
         def closure() -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
-            loss = self._loss(phase, clean, noisy, sigma, steps)
+            loss = self._loss(phase, *batch, steps)
             loss.backward()  # type: ignore[no-untyped-call]
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
             self.processes.average([loss, *gradients])
             return loss
 
-        if adam:
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(phase, self.iteration)
         loss = torch.as_tensor(self.optimizer.step(closure)).detach()  # type: ignore[arg-type]
-        decay = min(phase.average, (1 + self.iteration) / (10 + self.iteration)) if adam else 0.0
         with torch.no_grad():
-            for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
-        return float(loss)
+            means: list[Tensor] = list(self.average.parameters())
+            values: list[Tensor] = list(self.model.parameters())
+            change = list(torch._foreach_sub(values, means))
+            torch._foreach_mul_(change, 1 - self._decay)
+            torch._foreach_add_(means, change)
+        return loss
 
     def _loss(self, phase: Phase, clean: Tensor, noisy: Tensor, sigma: Tensor, steps: range) -> Tensor:
         target, _ = self.model.to_grid(clean, sigma.view(-1, 1, 1, 1))
@@ -186,12 +227,13 @@ class Trainer:
         if not self.processes.is_first:
             return {}
         denoise = array_denoiser(self.average, strength=steps.stop / self.recipe.model.stages)
-        scores = {
-            sigma: float(
-                np.mean([score(denoise, image / 255, sigma, i).psnr for i, image in enumerate(self.validation_images)])
-            )
-            for sigma in (self.recipe.validation_sigma if self.validation_images else ())
-        }
+        with ALONE:
+            scores = {
+                sigma: float(
+                    np.mean([score(denoise, im / 255, sigma, i).psnr for i, im in enumerate(self.validation_images)])
+                )
+                for sigma in (self.recipe.validation_sigma if self.validation_images else ())
+            }
         self.last_scores = scores
         row: dict[str, Any] = {
             "phase": index,
