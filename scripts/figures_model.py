@@ -93,8 +93,9 @@ def _key(name: OperatorName | None) -> tuple[int, tuple[int, int], float]:
 
 @torch.no_grad()
 def draw_influence(model: tnrd.TNRD, output: Path) -> None:
-    """psi above, rho below, a column a step, scaled as they act at sigma = 25."""
-    steps = model.config.stages
+    """psi above, rho below, a column a set of weights, scaled as they act at sigma = 25."""
+    repeats = model.config.repeats
+    steps = model.config.stages // repeats
     figure, axes = pyplot.subplots(
         2, steps, figsize=(2.2 * steps, 4.2), dpi=100, squeeze=False, sharex=True, sharey="row"
     )
@@ -102,7 +103,7 @@ def draw_influence(model: tnrd.TNRD, output: Path) -> None:
     z = torch.linspace(-reach, reach, 401)
     level = torch.tensor(SIGMA).view(1, 1, 1, 1)
     for t in range(steps):
-        stage = model.stage(t)
+        stage = model.stage(t * repeats)
         inner, outer = stage.argument_scale(level).flatten(), stage.value_scale(level).flatten()
         argument = inner[:, None] * z[None, :]
         psi = outer[:, None] * stage.influence.psi(argument[None])[0]
@@ -110,7 +111,9 @@ def draw_influence(model: tnrd.TNRD, output: Path) -> None:
         for axis, curves in zip(axes[:, t], (psi, rho), strict=True):
             axis.plot(z.numpy(), curves.T.numpy(), linewidth=0.6, alpha=0.5)
             axis.axhline(0, color="black", linewidth=0.4)
-        axes[0, t].set_title(f"step {t + 1}", fontsize=9)
+        axes[0, t].set_title(
+            f"step {t + 1}" if repeats == 1 else f"steps {t * repeats + 1} to {(t + 1) * repeats}", fontsize=9
+        )
     axes[0, 0].set_ylabel(r"$\psi(z)/\sigma$")
     axes[1, 0].set_ylabel(r"$\rho(z)/\sigma^2$")
     figure.supxlabel(r"response $z/\sigma$", fontsize=9)

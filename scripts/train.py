@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +47,10 @@ def main() -> None:
     alone = len(arguments.recipe) == 1
     if not alone and (arguments.device != "cuda" or "WORLD_SIZE" in os.environ):
         parser.error("several recipes at once are trained on one GPU (--device cuda), by one process")
+    if len({read_recipe(path).name for path in arguments.recipe}) < len(arguments.recipe):
+        parser.error("recipes trained at once need names of their own: their results lie in folders of these names")
+    if arguments.tf32 and arguments.device != "cuda":
+        parser.error("--tf32 is for a GPU (--device cuda)")
     if arguments.tf32:
         torch.set_float32_matmul_precision("high")
     device = torch.device(
@@ -77,8 +81,18 @@ def main() -> None:
             write_result(trainer, path.read_text(encoding="utf-8"))
 
     trainers = [prepare(path) for path in arguments.recipe]
-    with ThreadPoolExecutor(len(trainers)) as pool:
-        list(pool.map(train, trainers, arguments.recipe))
+    if alone:
+        train(trainers[0], arguments.recipe[0])
+    else:
+        with ThreadPoolExecutor(len(trainers)) as pool:
+            runs = [pool.submit(train, trainer, path) for trainer, path in zip(trainers, arguments.recipe, strict=True)]
+            try:
+                wait(runs, return_when=FIRST_EXCEPTION)
+            finally:  # an interrupt or a failure ends them all, each with a checkpoint
+                for trainer in trainers:
+                    trainer.stop()
+        for run in runs:
+            run.result()
     leave_processes()
 
 

@@ -512,7 +512,7 @@ def bad_weights(folder: Path, name: str) -> str:
         ("colour", "The model takes 3 channels, the image has 1"),
         ("folder", "Cannot read the weights"),
         ("missing", "Cannot read the weights"),
-        ("unknown", "No weights 'grey': give one of color-best, gray"),
+        ("unknown", "No weights 'grey': give one of color, color-best, color-fast, gray"),
     ],
 )
 def test_unusable_weights(cli: Cli, noisy: Path, tmp_path: Path, name: str, sentence: str) -> None:

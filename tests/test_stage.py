@@ -246,7 +246,15 @@ def test_stages_prepared_together_are_those_prepared_one_by_one(coarser: int, sh
         assert isinstance(total, Tensor)
         return torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
 
+    names = [dict(stage.named_parameters()) for stage in stages]
     together, alone = prepare_together(stages, sigma), [stage.prepare(sigma) for stage in stages]
+    assert all(now[name] is p for now, stage in zip(names, stages, strict=True) for name, p in stage.named_parameters())
     for grids, expected in zip(together, alone, strict=True):
         torch.testing.assert_close([tuple(grid) for grid in grids], [tuple(grid) for grid in expected])
     torch.testing.assert_close(gradients(together), gradients(alone))
+
+
+def test_stages_that_do_not_learn_are_prepared_without_a_gradient() -> None:
+    stages = [random_stage(exact=False).requires_grad_(t == 1) for t in range(3)]
+    found = prepare_together(stages, torch.full((1, 1, 1, 1), 0.1))
+    assert [any(t.requires_grad for grid in grids for t in grid) for grids in found] == [False, True, False]

@@ -271,6 +271,19 @@ def test_any_range_of_intensities_keeps_its_digits(scale: float) -> None:
     torch.testing.assert_close(found / scale, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_what_is_not_finite_leaves_other_pixels_their_digits(wrong: float) -> None:
+    u, *others = problem(20, 12, images=2)
+    u = 16 * u
+    expected = engine.step(u, *others)
+    u[0, 0, 0, 0] = wrong
+    found = engine.step(u, *others)
+    assert not torch.isfinite(found[0, 0, 0, 0])
+    torch.testing.assert_close(found[1], expected[1])
+    torch.testing.assert_close(found[0, :, 16:], expected[0, :, 16:])
+
+
 def test_one_product_keeps_eleven_bits() -> None:
     arguments = problem(7, 6)
     exact = step_torch.diffusion_step(*double(arguments)).detach().float()

@@ -152,6 +152,42 @@ def test_a_phase_begins_from_the_average_of_the_one_before(tmp_path: Path, pictu
     torch.testing.assert_close(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]), expected)
 
 
+def test_a_checkpoint_of_another_device_takes_the_options_of_this_one(
+    tmp_path: Path, pictures: list[np.ndarray]
+) -> None:
+    plan = recipe(Phase(iterations=6, batch=2, crop=24, warmup=1))
+    trainer = Trainer(plan, pictures, [], tmp_path, progress=False)
+    trainer._train_segment(0, plan.phases[0], range(2), time.monotonic() + 0.02)
+    trainer.save_checkpoint()
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path)
+    state["optimizer"]["param_groups"][0].update(lr=torch.tensor(0.5), fused=True, capturable=True)
+    torch.save(state, path)
+    again = Trainer(plan, pictures, [], tmp_path, progress=False)
+    assert again.resume() and again.optimizer is not None
+    (group,) = again.optimizer.param_groups
+    assert (group["lr"], group["fused"], group["capturable"]) == (plan.phases[0].learning_rate, None, False)
+    assert again.run()
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    trainer = Trainer(recipe(Phase(iterations=2, batch=2, crop=24)), pictures, [], tmp_path, progress=False)
+    trainer.save_checkpoint()
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path)
+    del state["format"]
+    torch.save(state, path)
+    with pytest.raises(ValueError, match="written by another version, whose crops are others"):
+        trainer.resume()
+
+
+def test_a_run_that_is_stopped_leaves_a_checkpoint(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    trainer = Trainer(recipe(Phase(iterations=6, batch=2, crop=24)), pictures, [], tmp_path, progress=False)
+    trainer.stop()
+    assert not trainer.run()
+    assert trainer.resume()
+
+
 @pytest.mark.cuda
 def test_recorded_updates_are_those_made_one_by_one(
     tmp_path: Path, pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
@@ -159,19 +195,29 @@ def test_recorded_updates_are_those_made_one_by_one(
     plan = recipe(Phase(iterations=8, batch=2, crop=24, warmup=1), Phase(iterations=8, batch=2, crop=32, warmup=1))
     found = []
     for uncaptured in (2, 100):
-        monkeypatch.setattr("tnrd.training.train.UNCAPTURED", uncaptured)
+        monkeypatch.setattr("tnrd.training.captured.UNCAPTURED", uncaptured)
         trainer = Trainer(plan, pictures, pictures, tmp_path / str(uncaptured), "cuda", progress=False)
         assert trainer.run()
         found.append(weights_of(trainer))
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-5)
 
 
-def test_several_recipes_at_once_need_one_gpu(tmp_path: Path) -> None:
-    recipes = [str(ROOT / "scripts" / "recipes" / f"{name}.toml") for name in ("gray", "gray-fast")]
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *recipes, "--data", str(tmp_path)]
+@pytest.mark.parametrize(
+    ("names", "options", "sentence"),
+    [
+        (("gray", "gray-fast"), (), "several recipes at once are trained on one GPU"),
+        (("gray", "gray"), ("--device", "cuda"), "need names of their own"),
+        (("gray",), ("--tf32",), "--tf32 is for a GPU"),
+    ],
+)
+def test_recipes_that_cannot_be_trained_so_are_refused(
+    tmp_path: Path, names: tuple[str, ...], options: tuple[str, ...], sentence: str
+) -> None:
+    recipes = [str(ROOT / "scripts" / "recipes" / f"{name}.toml") for name in names]
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *recipes, "--data", str(tmp_path), *options]
     result = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True, check=False)
     assert result.returncode == 2
-    assert "several recipes at once are trained on one GPU" in result.stderr
+    assert sentence in result.stderr
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])

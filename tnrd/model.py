@@ -225,7 +225,8 @@ class TNRD(nn.Module):
         stages = [self.stage(t) for t in range(self.config.stages if steps is None else steps)]
         # All matrix products first: their threads go on spinning for a while, and a compiled step would have to wait.
         distinct = list(dict.fromkeys(stages))
-        found = prepare_together(distinct, level) if u.is_cuda else [stage.prepare(level) for stage in distinct]
+        together = u.is_cuda and distinct
+        found = prepare_together(distinct, level) if together else [stage.prepare(level) for stage in distinct]
         prepared = dict(zip(distinct, found, strict=True))
         for stage in stages:
             u = stage(u, f, level, self.engine, prepared[stage])
@@ -306,9 +307,7 @@ def _whole_cells(x: Tensor, cell: int, blend: float = 0.0) -> Tensor:
         length = x.shape[axis]
         missing = -length % cell
         if missing:
-            last, before = (
-                x.index_select(axis, torch.tensor([max(0, length - k - i) for i in range(missing)], device=x.device))
-                for k in (1, 2)
-            )
+            back = torch.arange(missing, device=x.device)
+            last, before = (x.index_select(axis, (length - k - back).clamp_min(0)) for k in (1, 2))
             x = torch.cat([x, torch.lerp(last, before, blend)], dim=axis)
     return x

@@ -102,7 +102,7 @@ def galerkin_kernels(kernels: Tensor) -> Tensor:
     Returns:
         (F, C, k', k'), k' as :func:`coarse_size` tells.
     """
-    matrix = torch.tensor(_galerkin_matrix(kernels.shape[-1]), dtype=kernels.dtype, device=kernels.device)
+    matrix = _galerkin_tensor(kernels.shape[-1], kernels.dtype, kernels.device)
     return matrix @ kernels @ matrix.T
 
 
@@ -136,6 +136,13 @@ def _galerkin_matrix(size: int) -> tuple[tuple[float, ...], ...]:
     return tuple(
         tuple((p(a - 2 * m) + p(1 + a - 2 * m)) / 2 for a in range(-c, c + 1)) for m in range(-reach, reach + 1)
     )
+
+
+@functools.cache
+def _galerkin_tensor(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """S on a device, where it stays: a copy from the host in every step would make the host wait."""
+    with torch.inference_mode(False):
+        return torch.tensor(_galerkin_matrix(size), dtype=dtype, device=device)
 
 
 def _check_even(u: Tensor) -> None:

@@ -13,6 +13,7 @@ With more than one scale the diffusion of the restricted image, prolonged back, 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -147,9 +148,11 @@ class DiffusionStage(ScaledInfluence):
 def prepare_together(stages: Sequence[DiffusionStage], sigma: Tensor) -> list[list[Prepared]]:
     """:meth:`DiffusionStage.prepare` of stages of one shape at once.
 
-    As many small operations as for one, which is what counts on a GPU; differentiable in the parameters of all.
+    As many small operations as for one, which is what counts on a GPU; differentiable in the parameters that learn.
     """
-    template = _Preparation(stages[0])
+    # A copy, since the parameters of the template change for a while, and other threads may use the stage.
+    own = {id(tensor): tensor for tensor in (*stages[0].parameters(), *stages[0].buffers())}
+    template = _Preparation(copy.deepcopy(stages[0], own))
     parameters_of = [dict(_Preparation(stage).named_parameters()) for stage in stages]
     together = {name: torch.stack([of[name] for of in parameters_of]) for name in parameters_of[0]}
 
@@ -157,7 +160,12 @@ def prepare_together(stages: Sequence[DiffusionStage], sigma: Tensor) -> list[li
         return torch.func.functional_call(template, parameters, (sigma,))  # type: ignore[no-any-return]
 
     grids = [[tensor.unbind() for tensor in grid] for grid in torch.func.vmap(prepare)(together)]
-    return [[Prepared(*(of_stage[t] for of_stage in grid)) for grid in grids] for t in range(len(stages))]
+    found = [[Prepared(*(of_stage[t] for of_stage in grid)) for grid in grids] for t in range(len(stages))]
+    learn = [any(p.requires_grad for p in stage.parameters()) for stage in stages]
+    return [
+        of_stage if learns else [Prepared(*(tensor.detach() for tensor in grid)) for grid in of_stage]
+        for of_stage, learns in zip(found, learn, strict=True)
+    ]
 
 
 class _Preparation(nn.Module):

@@ -20,7 +20,7 @@ KINDS = ("diffusion", "baseline")  # the project's models, and what the learned 
 SUFFIX = ".safetensors"
 # What most people want to say, and what it means at present, for grey pictures and for those with colours.
 ALIASES = {"fast": "gray-fast", "default": "gray", "best": "gray-best"}
-COLOUR_ALIASES = {"default": "color-best", "best": "color-best"}
+COLOUR_ALIASES = {"fast": "color-fast", "default": "color", "best": "color-best"}
 
 
 class WeightsError(ValueError):

@@ -12,8 +12,8 @@ from tnrd.photon_noise import PhotonNoise
 from tnrd.pixels import channels_equal
 from tnrd.weights import WeightsFile, find_weights
 
-# Below, grey models in luminance and chrominance are better than those of colour (docs/results.md).
-_LEAST = 12 / 255
+# Below, grey models in luminance and chrominance are as good as those of colour, or better (docs/results.md).
+_LEAST = 15 / 255
 
 
 def weights_for(model: str | Path, pixels: NDArray[Any], noise: NoiseLevel | PhotonNoise) -> WeightsFile:

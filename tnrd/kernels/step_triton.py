@@ -1,7 +1,8 @@
 """The diffusion step on a GPU, forward and backward, in Triton; parity with :mod:`tnrd.kernels.step_torch`.
 
-Forward, s(z) = outer T(inner z), in four kernels, none of which makes the host wait:
+Forward, s(z) = outer T(inner z), in five kernels, none of which makes the host wait:
 
+    arrange  filters and table as products and look-ups read them
     extend   u with its mirrored margin
     respond  v = s(K u), a product (pixels x taps) (taps x filters) of which the left matrix is never stored
     spread   rows[c, dx](y, x) = sum_f sum_dy q_f[c, dy, dx] v_f(y - dy, x), for y in the extended image
@@ -52,7 +53,7 @@ BROAD = 128  # columns of a strip of ``diffuse``
 STRIPS = 16, 64  # its least and most rows: k - 1 rows more are computed
 PROGRAMS = 1024  # strips that a GPU should be given at least
 LEAST = 2.0**-100  # smallest largest magnitude that is brought into the range of float16
-LINE = 256  # pixels of a row that ``settle`` takes at once
+LINE = 256  # pixels of a tile of ``settle``, most of them in a row
 # Multiplications and additions in one instruction; named, because Triton warns where it has to choose by itself.
 FUSED: Any = {"enable_fp_fusion": True}
 AHEAD: Any = {"num_warps": 4, "num_stages": 3, **FUSED}  # loads two products ahead
@@ -66,7 +67,11 @@ def precision() -> str:
 
     One is taken where torch.set_float32_matmul_precision allows it ("high" or "medium"): twice as fast in training.
     """
-    return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    try:
+        exact = torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # somebody set the newer of torch's two settings
+        exact = torch.backends.cuda.matmul.fp32_precision != "tf32"
+    return "tf32x3" if exact else "tf32"
 
 
 def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor,
@@ -205,10 +210,10 @@ def _arranged(kernels: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _ranges(u: Tensor, influence: tuple[Tensor, Tensor], matrix: Tensor) -> Tensor:
-    """Powers of two that bring image, s(K u) and filters to a largest magnitude of 2^13 to 2^14, (3,)."""
-    image, outer, table, filters = (t.abs().amax() for t in (u, *influence, matrix))
+    """Powers of two that bring image, s(K u) and filters to a largest finite magnitude of 2^13 to 2^14, (3,)."""
+    image, outer, table, filters = (torch.where(t.isfinite(), t.abs(), 0).amax() for t in (u, *influence, matrix))
     largest = torch.stack([image, outer * table, filters])
-    usable = (largest > LEAST) & (largest < 1 / LEAST)  # not zero, not NaN: those are what they are at any scale
+    usable = (largest > LEAST) & (largest < 1 / LEAST)
     return torch.exp2(14 - torch.frexp(torch.where(usable, largest, 1.0)).exponent)
 
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 Batch = tuple[Tensor, Tensor, Tensor]
+Update = Callable[[Batch], Tensor]  # from a batch (clean, noisy, sigma) to the loss
 UNCAPTURED = 3  # updates of a segment before the capture, in which kernels are compiled and libraries start
+QUEUED = 50  # updates that the host may run ahead of the GPU
 # Threads share autograd's own and the compiler of the kernels: one of them at a time may leave the captured path.
 ALONE = threading.RLock()
 
@@ -18,12 +20,11 @@ class CapturedUpdate:
     """Records an update once and replays it on other batches of the same shape.
 
     Args:
-        update: Takes a batch (clean, noisy, sigma) and returns the loss; all it changes lies on the GPU, and it must
-            not make the host wait. It is recorded, not run.
+        update: All it changes lies on the GPU, and it must not make the host wait. It is recorded, not run.
         batch: An example.
     """
 
-    def __init__(self, update: Callable[[Batch], Tensor], batch: Batch) -> None:
+    def __init__(self, update: Update, batch: Batch) -> None:
         clean, noisy, sigma = batch
         self._batch = clean.clone(), noisy.clone(), sigma.clone()
         self._graph = torch.cuda.CUDAGraph()
@@ -37,3 +38,33 @@ class CapturedUpdate:
             mine.copy_(given)
         self._graph.replay()
         return self._loss
+
+
+def by_itself(update: Update) -> Update:
+    """The update, one at a time of all trainings of this process."""
+
+    def call(batch: Batch) -> Tensor:
+        with ALONE:
+            return update(batch)
+
+    return call
+
+
+def recorded(update: Update) -> Update:
+    """The update, run as it is a few times and from a CUDA graph from then on; batches must have one shape."""
+    captured: CapturedUpdate | None = None
+    done = 0
+
+    def call(batch: Batch) -> Tensor:
+        nonlocal captured, done
+        done += 1
+        if done % QUEUED == 0:  # the host is faster than the GPU, and has to look at the clock now and then
+            torch.cuda.current_stream().synchronize()
+        if done <= UNCAPTURED:
+            return by_itself(update)(batch)
+        if captured is None:
+            with ALONE:
+                captured = CapturedUpdate(update, batch)
+        return captured(batch)
+
+    return call

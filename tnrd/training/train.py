@@ -7,7 +7,6 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from tnrd.image_io.completion import completed
 from tnrd.model import TNRD
-from tnrd.training.captured import ALONE, UNCAPTURED, Batch, CapturedUpdate
+from tnrd.training.captured import ALONE, Batch, by_itself, recorded
 from tnrd.training.data import CropSampler
 from tnrd.training.losses import weighted_mse
 from tnrd.training.optimizers import build_optimizer, learning_rate, set_learning_rate
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 Image = NDArray[np.uint8]
-QUEUED = 50  # updates that the host may run ahead of a GPU
+CHECKPOINT_FORMAT = 2
 
 
 class Trainer:
@@ -79,6 +78,7 @@ class Trainer:
         self.iteration = 0
         self.optimizer: torch.optim.Optimizer | None = None
         self.last_scores: dict[float, float] = {}
+        self._stopped = False
         self._decay = torch.zeros((), device=self.device)  # of the moving average, for the coming update
 
     def load_initial(self, model: TNRD) -> None:
@@ -138,7 +138,9 @@ class Trainer:
             phase.sigma_exponent,
             self.device,
         )
-        update = self._updater(phase, steps)
+        update = by_itself(lambda batch: self._update(phase, steps, batch))
+        if self.device.type == "cuda" and phase.optimizer == "adam" and self.processes.count == 1:
+            update = recorded(lambda batch: self._update(phase, steps, batch))
         label = f"phase {index + 1} {phase.optimizer} {phase.stages} {steps.start + 1}-{steps.stop}"
         bar = tqdm(total=phase.iterations, initial=self.iteration, desc=label, disable=not self.progress, mininterval=2)
         with bar:
@@ -157,30 +159,12 @@ class Trainer:
                     self.save_checkpoint()
         self.save_checkpoint()
 
+    def stop(self) -> None:
+        """End :meth:`run` after the update at work, with a checkpoint; from another thread."""
+        self._stopped = True
+
     def _is_past(self, deadline: float) -> bool:
-        return deadline < math.inf and self.processes.any(time.monotonic() >= deadline)
-
-    def _updater(self, phase: Phase, steps: range) -> Callable[[Batch], Tensor]:
-        """The update of this segment: recorded after a few, where one GPU does it alone."""
-        if self.device.type != "cuda" or phase.optimizer != "adam" or self.processes.count > 1:
-            return lambda batch: self._update(phase, steps, batch)
-        captured: CapturedUpdate | None = None
-        done = 0
-
-        def update(batch: Batch) -> Tensor:
-            nonlocal captured, done
-            done += 1
-            if done % QUEUED == 0:  # the host is faster than the GPU, and has to look at the clock now and then
-                torch.cuda.current_stream().synchronize()
-            if captured is not None:
-                return captured(batch)
-            with ALONE:
-                if done <= UNCAPTURED:
-                    return self._update(phase, steps, batch)
-                captured = CapturedUpdate(lambda recorded: self._update(phase, steps, recorded), batch)
-                return captured(batch)
-
-        return update
+        return self._stopped or (deadline < math.inf and self.processes.any(time.monotonic() >= deadline))
 
     def _update(self, phase: Phase, steps: range, batch: Batch) -> Tensor:
         """Change the weights and their average; the loss before."""
@@ -245,7 +229,7 @@ class Trainer:
         with open(self.output / "log.jsonl", "a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
         if self.board is not None:
-            rate = self.optimizer.param_groups[0]["lr"] if self.optimizer is not None else math.nan
+            rate = float(self.optimizer.param_groups[0]["lr"]) if self.optimizer is not None else math.nan
             values = {"loss": loss, "learning_rate": rate, **{f"psnr/{sigma:g}": v for sigma, v in scores.items()}}
             for name, value in values.items():
                 self.board.add_scalar(name, value, self._updates())
@@ -261,6 +245,7 @@ class Trainer:
         if not self.processes.is_first:
             return
         state = {
+            "format": CHECKPOINT_FORMAT,
             "recipe": dataclasses.asdict(self.recipe),
             "position": self.position,
             "iteration": self.iteration,
@@ -276,12 +261,14 @@ class Trainer:
         """Go on from the checkpoint in the output folder, if there is one.
 
         Raises:
-            ValueError: It was written under another recipe.
+            ValueError: It was written under another recipe, or by a version that drew other crops.
         """
         path = self.output / "checkpoint.pt"
         if not path.exists():
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
+        if state.get("format") != CHECKPOINT_FORMAT:
+            raise ValueError(f"{path} was written by another version, whose crops are others: begin in a new folder.")
         mine = dataclasses.asdict(self.recipe)
         changed = [key for key, value in mine.items() if key != "data" and state["recipe"].get(key) != value]
         if changed:
@@ -293,5 +280,10 @@ class Trainer:
         if state["optimizer"] is not None:
             _, phase, steps = self.segments()[self.position]
             self.optimizer = build_optimizer(phase, self._select(steps))
-            self.optimizer.load_state_dict(state["optimizer"])
+            saved = state["optimizer"]
+            for group, fresh in zip(saved["param_groups"], self.optimizer.param_groups, strict=True):
+                group.update(
+                    {key: fresh[key] for key in ("lr", "fused", "capturable") if key in fresh}
+                )  # of this device
+            self.optimizer.load_state_dict(saved)
         return True
