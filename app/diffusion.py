@@ -16,7 +16,7 @@ from tnrd.model import TNRD
 
 from .figures import save_figure
 from .limits import MAX_VIEW_SIDE
-from .methods import network
+from .methods import network_for
 from .pictures import PageError, centre
 from .session import Session, luminance
 
@@ -36,7 +36,7 @@ def compute(session: Session, key: str, sigma: float | None) -> tuple[int, str, 
     noise = session.level(sigma)
     with session.lock:
         noisy, clean, version = session.required(), session.clean, session.version
-    model, area = network(key), centre(noisy, MAX_VIEW_SIDE)
+    model, area = network_for(key, noisy, noise), centre(noisy, MAX_VIEW_SIDE)
     part, part_noise = np.array(noisy[area]), noise.at(area)
     states = trajectory(model, part, part_noise)
     energies = _energies(model, states, part, part_noise) if part.ndim == 2 else None
@@ -57,8 +57,12 @@ def trajectory(model: TNRD, part: Unit, noise: NoiseLevel) -> list[Unit]:
         if part.ndim == 2:
             x = torch.from_numpy(part)[None, None]
             return [u[0, 0].numpy() for u in model.trajectory(x, luminance(part, noise)[1])]
-        planes = colour.to_planes(torch.from_numpy(np.ascontiguousarray(np.moveaxis(part, 2, 0))))
+        rgb = torch.from_numpy(np.ascontiguousarray(np.moveaxis(part, 2, 0)))
         levels = torch.from_numpy(np.broadcast_to(noise.levels, 3).copy())
+        if model.config.channels == 3:
+            path = model.trajectory(rgb[None], levels.square().mean().sqrt())
+            return [np.ascontiguousarray(np.moveaxis(u[0].numpy(), 0, 2)) for u in path]
+        planes = colour.to_planes(rgb)
         measured = None if noise.planes is None else torch.from_numpy(noise.planes)
         sigmas = colour.plane_levels(levels, measured)
         paths = [model.trajectory(plane[None, None], level) for plane, level in zip(planes, sigmas, strict=True)]

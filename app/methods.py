@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 # Seconds a megapixel of grey on two cores of an AMD EPYC (Zen 4), docs/scores/speed.json; colour takes three planes.
 SECONDS = {
-    "gray-fast": 0.14, "gray": 0.30, "gray-best": 0.51, "perona_malik": 2.5, "perona_malik_1990": 0.36, "srcnn": 0.25,
+    "gray-fast": 0.14, "gray": 0.30, "gray-best": 1.4, "perona_malik": 2.5, "perona_malik_1990": 0.36, "srcnn": 0.25,
     "epll": 14.6, "wnnm": 47.0, "bm3d": 25.0, "heat": 0.02, "tv": 0.26, "nlm": 1.5, "nlm_opencv": 0.23, "wavelet": 0.45,
     "bilateral": 0.02, "median": 0.19, "guided": 0.06, "wiener": 0.05,
 }  # fmt: skip
@@ -94,6 +94,11 @@ def network(key: str) -> TNRD:
     return load(find_weights(key), "cpu")
 
 
+def network_for(key: str, noisy: NDArray[Any], noise: NoiseLevel) -> TNRD:
+    """The model that a learned method takes for a picture, loaded once."""
+    return load(weights_of(key, noisy, noise), "cpu")
+
+
 def weights_of(key: str, noisy: NDArray[Any], noise: NoiseLevel) -> WeightsFile:
     """The weights that a learned method takes for a picture: "gray" is "default", whatever that means in colour."""
     return weights_for(next(alias for alias, name in ALIASES.items() if name == key), noisy, noise)
@@ -108,7 +113,7 @@ def run(method: Method, noisy: Unit, noise: NoiseLevel, strength: float, progres
     with _WARMING:  # let it finish, so that the time of a run is its own
         pass
     if method.learned:
-        model = load(weights_of(method.key, noisy, noise), "cpu")
+        model = network_for(method.key, noisy, noise)
         return restore(noisy, model, noise, strength=strength, progress=progress)
     axis = None if noisy.ndim == 2 else -1
     return BASELINES[method.key].denoise(noisy, single_level(noise), channel_axis=axis, progress=progress)

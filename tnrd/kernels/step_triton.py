@@ -82,6 +82,7 @@ def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, sp
     with torch.cuda.device_of(u):  # type: ignore[no-untyped-call]
         matrix, turned, words = _arranged(kernels, table)
         inner, outer = _fields((inner, outer), filters, u)
+        maps = inner.shape[2:] != (1, 1)
         scales = 1 / spacing, -origin / spacing, filters, table.shape[1], height, width, height * width
         if channels == 1 and size in SLOTS:
             rows = u.new_empty(n, size, height + size - 1, width)
@@ -90,14 +91,15 @@ def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, sp
             strip = max(STRIPS[0], min(STRIPS[1], height * across * n // PROGRAMS))
             diffuse[across, triton.cdiv(height + size - 1, strip), n](
                 _extended(u, size // 2), _parts(matrix, ranges), words, inner, outer, rows, ranges, *scales, strip,
-                inner.shape[2:] != (1, 1), size, SLOTS[size], BLOCK, _power(size**2, 16, 64), BROAD,
+                maps, size, SLOTS[size], BLOCK, _power(size**2, 16, 64), BROAD,
                 2 if precision() == "tf32x3" else 1, num_warps=8, maxnreg=128, **LEAN,
             )  # fmt: skip
             return _settled(rows, size, u, f, reaction)
         v = u.new_empty(n, filters, height, width)
         respond[_tiles(height, width, RESPOND), n](
-            _extended(u, size // 2), matrix, words, inner, outer, v, *scales, inner.shape[2:] != (1, 1), channels,
-            size, _power(filters, 16, RESPOND_FILTERS), RESPOND_TAPS, RESPOND, COLUMNS, precision(), **AHEAD,
+            _extended(u, size // 2), matrix, words, inner, outer, v, *scales, maps, channels,
+            size, _power(filters, 16, BLOCK if maps else RESPOND_FILTERS), RESPOND_TAPS, RESPOND, COLUMNS, precision(),
+            **AHEAD,
         )  # fmt: skip
         return _settled(_spread_rows(v, turned), size, u, f, reaction)
 
