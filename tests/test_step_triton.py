@@ -165,6 +165,50 @@ def test_scales_shared_by_all_images() -> None:
     assert max(found.values()) < TOLERANCE, found
 
 
+# --- products of 11 bits, as convolutions
+
+
+@pytest.fixture
+def eleven_bits() -> Iterator[None]:
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+ROUNDED = TOLERANCE if DEVICE.type == "cpu" else 1e-3  # a CPU's convolutions round nothing
+
+
+@pytest.mark.usefixtures("eleven_bits")
+@pytest.mark.parametrize("case", [name for name in CASES if CASES[name].get("channels", 1) > 3])
+def test_convolutions_equal_the_reference(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "respond", None)  # what would be launched instead
+    found = errors(problem(**CASES[case]))
+    assert max(found.values()) < ROUNDED, found
+
+
+@pytest.mark.usefixtures("eleven_bits", "poisoned_memory")
+@pytest.mark.parametrize(("height", "width", "size"), [(1, 1, 3), (1, 2, 5), (9, 33, 3), (2, 2, 9)])
+def test_convolutions_of_small_and_odd_images(height: int, width: int, size: int) -> None:
+    found = errors(problem(height, width, images=2, channels=5, observed=3, filters=6, size=size))
+    assert max(found.values()) < ROUNDED, found
+
+
+@pytest.mark.usefixtures("eleven_bits")
+def test_convolutions_under_noise_maps() -> None:
+    arguments = problem(6, 35, images=2, channels=4)
+    for place, rows in ((6, 5), (7, 5), (8, 1)):
+        arguments[place] = arguments[place] * (0.5 + torch.rand(2, rows, 6, 35, device=DEVICE))
+    assert error(engine.step(*arguments), step_torch.diffusion_step(*double(arguments))) < ROUNDED
+
+
+@pytest.mark.usefixtures("eleven_bits")
+def test_convolutions_are_left_alone_where_torch_may_not_round_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(engine.step_convolved_triton, "step", None)
+    arguments = problem(3, 4, channels=5)
+    assert error(engine.step(*arguments), step_torch.diffusion_step(*double(arguments))) < 1e-3
+
+
 # --- memory
 
 

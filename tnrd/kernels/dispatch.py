@@ -61,6 +61,14 @@ def _why_not(engine: str, device: torch.device, dtype: torch.dtype) -> str | Non
     return None
 
 
+def allows_tf32() -> bool:
+    """Whether torch may round the factors of float32 products to 11 bits, see torch.set_float32_matmul_precision."""
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # somebody set the newer of torch's two settings
+        return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
+
+
 def _multiplies_tf32(device: torch.device) -> bool:
     """Whether the matrix units of a GPU take TF32; yes of one that is not there."""
     return not torch.cuda.is_available() or (

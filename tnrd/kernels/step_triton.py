@@ -35,7 +35,10 @@ import torch
 import triton
 from torch import Tensor
 
-from tnrd.kernels.correlate_triton import arrange, extend, settle, spread
+from tnrd.kernels import step_convolved_triton
+from tnrd.kernels.correlate_triton import settle, spread
+from tnrd.kernels.dispatch import allows_tf32
+from tnrd.kernels.launch_triton import FUSED, arranged, extended, fields, power
 from tnrd.kernels.operators import register
 from tnrd.kernels.step_kernels_triton import diffuse, respond, respond_backward, sum_products
 
@@ -54,8 +57,6 @@ STRIPS = 16, 64  # its least and most rows: k - 1 rows more are computed
 PROGRAMS = 1024  # strips that a GPU should be given at least
 LEAST = 2.0**-100  # smallest largest magnitude that is brought into the range of float16
 LINE = 256  # pixels of a tile of ``settle``, most of them in a row
-# Multiplications and additions in one instruction; named, because Triton warns where it has to choose by itself.
-FUSED: Any = {"enable_fp_fusion": True}
 AHEAD: Any = {"num_warps": 4, "num_stages": 3, **FUSED}  # loads two products ahead
 LEAN: Any = {"num_stages": 1, **FUSED}  # no loads ahead, where registers run short
 
@@ -67,11 +68,7 @@ def precision() -> str:
 
     One is taken where torch.set_float32_matmul_precision allows it ("high" or "medium"): twice as fast in training.
     """
-    try:
-        exact = torch.get_float32_matmul_precision() == "highest"
-    except RuntimeError:  # somebody set the newer of torch's two settings
-        exact = torch.backends.cuda.matmul.fp32_precision != "tf32"
-    return "tf32x3" if exact else "tf32"
+    return "tf32" if allows_tf32() else "tf32x3"
 
 
 def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor,
@@ -80,8 +77,10 @@ def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, sp
     n, channels, height, width = u.shape
     filters, _, size, _ = kernels.shape
     with torch.cuda.device_of(u):  # type: ignore[no-untyped-call]
-        matrix, turned, words = _arranged(kernels, table)
-        inner, outer = _fields((inner, outer), filters, u)
+        if _convolves(channels):
+            return step_convolved_triton.step(u, f, kernels, table, origin, spacing, inner, outer, reaction)
+        matrix, turned, words = arranged(kernels, table)
+        inner, outer = fields((inner, outer), filters, u)
         maps = inner.shape[2:] != (1, 1)
         scales = 1 / spacing, -origin / spacing, filters, table.shape[1], height, width, height * width
         if channels == 1 and size in SLOTS:
@@ -90,15 +89,15 @@ def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, sp
             across = triton.cdiv(width, BROAD)
             strip = max(STRIPS[0], min(STRIPS[1], height * across * n // PROGRAMS))
             diffuse[across, triton.cdiv(height + size - 1, strip), n](
-                _extended(u, size // 2), _parts(matrix, ranges), words, inner, outer, rows, ranges, *scales, strip,
-                maps, size, SLOTS[size], BLOCK, _power(size**2, 16, 64), BROAD,
+                extended(u, size // 2), _parts(matrix, ranges), words, inner, outer, rows, ranges, *scales, strip,
+                maps, size, SLOTS[size], BLOCK, power(size**2, 16, 64), BROAD,
                 2 if precision() == "tf32x3" else 1, num_warps=8, maxnreg=128, **LEAN,
             )  # fmt: skip
             return _settled(rows, size, u, f, reaction)
         v = u.new_empty(n, filters, height, width)
         respond[_tiles(height, width, RESPOND), n](
-            _extended(u, size // 2), matrix, words, inner, outer, v, *scales, maps, channels,
-            size, _power(filters, 16, BLOCK if maps else RESPOND_FILTERS), RESPOND_TAPS, RESPOND, COLUMNS, precision(),
+            extended(u, size // 2), matrix, words, inner, outer, v, *scales, maps, channels,
+            size, power(filters, 16, BLOCK if maps else RESPOND_FILTERS), RESPOND_TAPS, RESPOND, COLUMNS, precision(),
             **AHEAD,
         )  # fmt: skip
         return _settled(_spread_rows(v, turned), size, u, f, reaction)
@@ -110,39 +109,18 @@ def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tenso
 
     Scales must not vary from pixel to pixel.
     """
-    n, channels, height, width = u.shape
-    filters, _, size, _ = kernels.shape
-    plane, samples = height * width, table.shape[1]
+    n, filters, reacting = len(u), len(kernels), g[:, : f.shape[1]]
     with torch.cuda.device_of(u):  # type: ignore[no-untyped-call]
-        v, h = u.new_empty(2, n, filters, height, width)
-        images = _extended(u, size // 2), _extended(g, size // 2)
-        matrix, turned, words = _arranged(kernels, table)
-        scales = _fields((inner, outer), filters, u)
-        lines = 1 if filters <= 64 else 4  # of a tile
-        block = 16 if filters % 32 and filters % 32 <= 16 else 32
-        tiles = _tiles(height, width, lines)
-        sums = u.new_empty(tiles, 2, n, filters)
-        to_table = u.new_zeros(COPIES, filters, samples)
-        respond_backward[tiles, n](
-            *images, matrix, words, *scales, v, h, sums, to_table, 1 / spacing, -origin / spacing, filters, samples,
-            height, width, plane, channels, size, block, _power(channels * size**2, 16, BACKWARD_TAPS), lines, COLUMNS,
-            COPIES, precision(), num_warps=4, **LEAN,
-        )  # fmt: skip
-        chunks = min(CHUNKS, n * _tiles(height, width, PRODUCTS))
-        taps, block = _power(channels * size**2, 16, PRODUCTS_TAPS), _power(filters, 16, PRODUCTS_FILTERS)
-        to_kernels = u.new_empty(chunks, *kernels.shape)
-        sum_products[chunks, triton.cdiv(channels * size**2, taps), triton.cdiv(filters, block)](
-            *images, v, h, to_kernels, n, filters, height, width, plane, channels, size, block, taps, PRODUCTS, COLUMNS,
-            precision(), **AHEAD,
-        )  # fmt: skip
-        to_u = _settled(_spread_rows(h, turned), size, g, None, reaction, f.shape[1])
-    reacting = g[:, : f.shape[1]]
-    to_inner, to_outer = (sums[:, i].sum(0).view(n, filters, 1, 1) for i in (0, 1))
+        passes = step_convolved_triton.gradients if _convolves(u.shape[1]) else _gradients
+        to_u, to_kernels, to_table, parts = passes(
+            g, u, f.shape[1], kernels, table, origin, spacing, inner, outer, reaction
+        )
+    to_inner, to_outer = (parts[:, i].sum(0).view(n, filters, 1, 1) for i in (0, 1))
     return (
         to_u,
         reaction * reacting,
-        to_kernels.sum(0),
-        to_table.sum(0),
+        to_kernels,
+        to_table,
         to_inner.sum_to_size(inner.shape),
         to_outer.sum_to_size(outer.shape),
         (reacting * (f - u[:, : f.shape[1]])).sum((1, 2, 3), keepdim=True).sum_to_size(reaction.shape),
@@ -152,16 +130,59 @@ def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tenso
 diffusion_step = register("triton", step, step_backward)
 
 
+def _convolves(channels: int) -> bool:
+    """Whether the products are convolutions of torch."""
+    return channels >= step_convolved_triton.LEAST_COMPONENTS and precision() == "tf32" and _convolves_in_tf32()
+
+
+def _convolves_in_tf32() -> bool:
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
+    except RuntimeError:  # somebody set the newer of torch's two settings
+        return bool(torch.backends.cudnn.conv.fp32_precision == "tf32")  # type: ignore[attr-defined]
+
+
+def _gradients(g: Tensor, u: Tensor, observed: int, kernels: Tensor, table: Tensor, origin: float, spacing: float,
+               inner: Tensor, outer: Tensor, reaction: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients for u, kernels and table, and parts of those for inner and outer, (tiles, 2, N, F)."""
+    n, channels, height, width = u.shape
+    filters, _, size, _ = kernels.shape
+    plane, samples = height * width, table.shape[1]
+    v, h = u.new_empty(2, n, filters, height, width)
+    images = extended(u, size // 2), extended(g, size // 2)
+    matrix, turned, words = arranged(kernels, table)
+    scales = fields((inner, outer), filters, u)
+    lines = 1 if filters <= 64 else 4  # of a tile
+    block = 16 if filters % 32 and filters % 32 <= 16 else 32
+    tiles = _tiles(height, width, lines)
+    sums = u.new_empty(tiles, 2, n, filters)
+    to_table = u.new_zeros(COPIES, filters, samples)
+    respond_backward[tiles, n](
+        *images, matrix, words, *scales, v, h, sums, to_table, 1 / spacing, -origin / spacing, filters, samples,
+        height, width, plane, channels, size, block, power(channels * size**2, 16, BACKWARD_TAPS), lines, COLUMNS,
+        COPIES, precision(), num_warps=4, **LEAN,
+    )  # fmt: skip
+    chunks = min(CHUNKS, n * _tiles(height, width, PRODUCTS))
+    taps, block = power(channels * size**2, 16, PRODUCTS_TAPS), power(filters, 16, PRODUCTS_FILTERS)
+    to_kernels = u.new_empty(chunks, *kernels.shape)
+    sum_products[chunks, triton.cdiv(channels * size**2, taps), triton.cdiv(filters, block)](
+        *images, v, h, to_kernels, n, filters, height, width, plane, channels, size, block, taps, PRODUCTS, COLUMNS,
+        precision(), **AHEAD,
+    )  # fmt: skip
+    to_u = _settled(_spread_rows(h, turned), size, g, None, reaction, observed)
+    return to_u, to_kernels.sum(0), to_table.sum(0), sums
+
+
 def _spread_rows(v: Tensor, turned: Tensor) -> Tensor:
     """K^T v on the extended image, but for the sum over the columns of a filter: (N, C k, H + 2r, W)."""
     n, filters, height, width = v.shape
     size, _, outputs = turned.shape
     tall = height + size - 1
     rows = v.new_empty(n, outputs, tall, width)
-    block = _power(outputs, 8, SPREAD_OUTPUTS)
+    block = power(outputs, 8, SPREAD_OUTPUTS)
     spread[_tiles(tall, width, SPREAD), triton.cdiv(outputs, block), n](
         v, turned, rows, filters, outputs, height, width, height * width,
-        size, _power(filters, 16, SPREAD_FILTERS), block, SPREAD, COLUMNS, precision(), **AHEAD,
+        size, power(filters, 16, SPREAD_FILTERS), block, SPREAD, COLUMNS, precision(), **AHEAD,
     )  # fmt: skip
     return rows
 
@@ -172,8 +193,8 @@ def _settled(rows: Tensor, size: int, u: Tensor, f: Tensor | None, reaction: Ten
     margin = size // 2
     u = u.contiguous()
     out = torch.empty_like(u)
-    (strength,) = _fields((reaction,), 1, u)
-    columns = _power(width, 16, LINE)
+    (strength,) = fields((reaction,), 1, u)
+    columns = power(width, 16, LINE)
     tile = LINE // columns, columns
     settle[triton.cdiv(height, tile[0]) * triton.cdiv(width, columns), n * channels](
         rows, u, u if f is None else f.contiguous(), strength, out, channels, observed if f is None else f.shape[1],
@@ -181,34 +202,6 @@ def _settled(rows: Tensor, size: int, u: Tensor, f: Tensor | None, reaction: Ten
         triton.cdiv(margin, height), triton.cdiv(margin, width), *tile, **FUSED,
     )  # fmt: skip
     return out
-
-
-def _extended(u: Tensor, margin: int) -> Tensor:
-    n, channels, height, width = u.shape
-    out = u.new_empty(n, channels, height + 2 * margin, width + 2 * margin)
-    pixels = out.shape[2] * out.shape[3]
-    extend[triton.cdiv(pixels, 1024), n * channels](u.contiguous(), out, height, width, margin, 1024, **FUSED)
-    return out
-
-
-def _fields(scales: Any, rows: int, u: Tensor) -> list[Tensor]:
-    """Scales as (N, rows, 1, 1), or all of them as (N, rows, H, W) if one varies from pixel to pixel."""
-    n, _, height, width = u.shape
-    size = (1, 1) if all(scale.shape[2:] == (1, 1) for scale in scales) else (height, width)
-    return [scale.expand(n, rows, *size).contiguous() for scale in scales]
-
-
-def _arranged(kernels: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Filters as (taps, F) and as (k, F, C k), and each sample with the rise to the next in one word: one load each."""
-    filters, channels, size, _ = kernels.shape
-    matrix = kernels.new_empty(channels * size**2, filters)
-    turned = kernels.new_empty(size, filters, channels * size)
-    words = table.new_empty(*table.shape, 2)
-    arrange[(filters,)](
-        kernels.contiguous(), table.contiguous(), matrix, turned, words, filters, channels, table.shape[1], size, 256,
-        **FUSED,
-    )  # fmt: skip
-    return matrix, turned, words.view(torch.int64)
 
 
 def _ranges(u: Tensor, influence: tuple[Tensor, Tensor], matrix: Tensor) -> Tensor:
@@ -228,8 +221,3 @@ def _parts(matrix: Tensor, ranges: Tensor) -> Tensor:
 
 def _tiles(height: int, width: int, rows: int) -> int:
     return int(triton.cdiv(height, rows) * triton.cdiv(width, COLUMNS))
-
-
-def _power(count: int, least: int, most: int) -> int:
-    """The smallest power of two that holds ``count``, within bounds that are powers of two themselves."""
-    return int(min(most, max(least, triton.next_power_of_2(count))))
