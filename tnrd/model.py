@@ -198,7 +198,7 @@ class TNRD(nn.Module):
         """
         if not 0.0 <= strength <= 1.0:
             raise ValueError(f"strength must lie in [0, 1], got {strength}.")
-        self._noise_level(x, sigma)
+        self.check(x, sigma)
         time = strength * self.config.stages
         last = math.ceil(time)
         if last == 0:
@@ -219,7 +219,7 @@ class TNRD(nn.Module):
 
         Arguments as in :meth:`forward`; ``steps`` ends it early.
         """
-        f, level = self.to_grid(x, self._noise_level(x, sigma))
+        f, level = self.to_grid(x, self.check(x, sigma))
         u = f if self.lift is None else torch.cat([f, correlate(f, self.lift())], dim=1)
         yield u
         stages = [self.stage(t) for t in range(self.config.stages if steps is None else steps)]
@@ -251,12 +251,23 @@ class TNRD(nn.Module):
             raise ValueError(f"State and observation must have one shape, got {tuple(x.shape)} and {tuple(f.shape)}.")
         if any(side % self.config.grid for side in x.shape[2:]):
             raise ValueError(f"Both sides must be multiples of the grid {self.config.grid}, got {tuple(x.shape)}.")
-        level = self._noise_level(x, sigma)
+        level = self.check(x, sigma)
         observation, level = self.to_grid(f, level)
         state, _ = self.to_grid(x, level.new_zeros(1, 1, 1, 1))
         return self.stage(0).energy(state, observation, level)
 
-    def _noise_level(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+    def check(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """The noise level as the model computes with it, (N, 1, 1, 1) or (N, 1, H, W), on the device of ``x``.
+
+        Its values are checked where they lie: for a number, or a tensor on the CPU, the host need not wait for a GPU.
+
+        Args:
+            x: As in :meth:`forward`.
+            sigma: As in :meth:`forward`.
+
+        Raises:
+            ValueError: Shape or noise level do not fit.
+        """
         if x.ndim != 4 or x.shape[1] != self.config.channels or 0 in x.shape:
             raise ValueError(f"Expected images (N, {self.config.channels}, H, W) with pixels, got {tuple(x.shape)}.")
         if x.dtype not in (torch.float32, torch.float64):
@@ -264,7 +275,7 @@ class TNRD(nn.Module):
         own = next(self.parameters()).dtype
         if x.dtype != own:
             raise ValueError(f"The model computes in {own}, the image is {x.dtype}: convert one of them.")
-        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
+        level = torch.as_tensor(sigma, dtype=x.dtype, device=sigma.device if isinstance(sigma, Tensor) else "cpu")
         if level.ndim == 0 or tuple(level.shape) in ((1,), (x.shape[0],)):
             level = level.reshape(-1, 1, 1, 1)
         if level.ndim != 4 or level.shape[1] != 1 or level.shape[0] not in (1, x.shape[0]):
@@ -278,6 +289,10 @@ class TNRD(nn.Module):
         recorded = level.is_cuda and torch.cuda.is_current_stream_capturing()  # then nothing has a value yet
         if not recorded and not bool((torch.isfinite(level) & (level >= 0)).all()):
             raise ValueError(f"sigma must be finite and at least 0, got {float(level.min())} to {float(level.max())}.")
+        if level.device != x.device:
+            # A copy to a GPU waits for what runs there; to write a number does not.
+            single = level.numel() == 1 and not level.requires_grad and level.device.type == "cpu"
+            level = torch.full_like(level, level.item(), device=x.device) if single else level.to(x.device)
         return level.expand(x.shape[0], -1, -1, -1)
 
     def to_grid(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,9 @@ from tnrd import colour
 from tnrd.inference.choice import weights_for
 from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import configured, device_of, load
+from tnrd.inference.recorded import Network, recorded
 from tnrd.inference.tiling import split
+from tnrd.kernels.dispatch import allows_tf32
 from tnrd.model import TNRD
 from tnrd.pixels import as_pixels, channels_equal, from_unit, to_unit
 
@@ -228,17 +230,17 @@ def _restore_tiles(
     model: TNRD, units: list[NDArray[np.float32]], noises: list[NoiseLevel], strength: float
 ) -> list[NDArray[np.float32]]:
     """Contexts of pictures of one kind on the [0, 1] scale, (h, w) or (h, w, 3) each."""
-    parameter = next(model.parameters())
+    parameter, network = next(model.parameters()), recorded(model)
     x, level = (
         torch.from_numpy(np.stack(arrays)).to(parameter) for arrays in (units, [noise.levels for noise in noises])
     )
     if x.ndim == 3:
-        result = model(x[:, None], level[:, None] if level.ndim == 3 else level[:, 0], strength)[:, 0]
+        result = network(x[:, None], level[:, None] if level.ndim == 3 else level[:, 0], strength)[:, 0]
     elif model.config.channels == 3:
         joint = level[:, None] if level.ndim == 3 else level.square().mean(1).sqrt()
-        result = model(x.permute(0, 3, 1, 2), joint, strength).permute(0, 2, 3, 1)
+        result = network(x.permute(0, 3, 1, 2), joint, strength).permute(0, 2, 3, 1)
     else:
-        result = _restore_planes(model, x.permute(0, 3, 1, 2), level, noises, strength).permute(0, 2, 3, 1)
+        result = _restore_planes(network, x.permute(0, 3, 1, 2), level, noises, strength).permute(0, 2, 3, 1)
     array: NDArray[np.float32] = result.to("cpu", torch.float32).numpy()
     if not np.isfinite(array).all():
         raise NumericalError(
@@ -248,19 +250,21 @@ def _restore_tiles(
 
 
 def _restore_planes(
-    model: TNRD, rgb: torch.Tensor, level: torch.Tensor, noises: list[NoiseLevel], strength: float
+    network: Network, rgb: torch.Tensor, level: torch.Tensor, noises: list[NoiseLevel], strength: float
 ) -> torch.Tensor:
     """(N, 3, h, w) by a grey model."""
     measured = [None if noise.planes is None else torch.from_numpy(noise.planes).to(rgb) for noise in noises]
     planes = torch.stack([colour.to_planes(picture) for picture in rgb], dim=1)
     levels = torch.stack([colour.plane_levels(*pair) for pair in zip(level, measured, strict=True)], dim=1)
     # One plane after the other: together they would fall out of the cache, and need three times the memory.
-    restored = [model(plane[:, None], of_plane, strength)[:, 0] for plane, of_plane in zip(planes, levels, strict=True)]
+    restored = [
+        network(plane[:, None], of_plane, strength)[:, 0] for plane, of_plane in zip(planes, levels, strict=True)
+    ]
     return torch.stack([colour.from_planes(picture) for picture in torch.stack(restored, dim=1)])
 
 
 def _reproducible(model: TNRD) -> AbstractContextManager[Any]:
-    """On an NVIDIA GPU, convolutions whose sums are ordered and not cut to TF32."""
+    """On an NVIDIA GPU, convolutions whose sums are ordered, and rounded to TF32 only where products may be."""
     if device_of(model).type != "cuda":
         return contextlib.nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=allows_tf32())
