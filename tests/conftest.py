@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 from page_process import CHROMIUM, running_page
@@ -63,3 +64,11 @@ def page_address(page_log: Path) -> Iterator[str]:
     """The web page, running in a process of its own."""
     with running_page(page_log) as address:
         yield address
+
+
+@pytest.fixture
+def pictures() -> list[np.ndarray]:
+    """Two smooth grey pictures with an edge, to train on."""
+    y, x = np.mgrid[0:48, 0:40]
+    waves = 127 + 60 * np.sin(x / 7) * np.cos(y / 9) + 50 * (x > y)
+    return [waves.clip(0, 255).astype(np.uint8), waves.T.clip(0, 255).astype(np.uint8)]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow's modes
+SATURATION = 0.5, 2.0  # least and largest change of the colours of a crop
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
 
@@ -70,9 +71,11 @@ class CropSampler:
         seed: Of the whole sequence.
         exponent: The levels are low + (high - low) u^p, u uniform on [0, 1].
         device: Where the pictures are kept and the batches made.
+        recoloured: Share of the colour crops that change their colours: the channels in any order, their distances from
+            their mean multiplied by a factor from :data:`SATURATION`, its logarithm uniform, clipped to [0, 1].
 
     Raises:
-        ValueError: No picture is large enough.
+        ValueError: No picture is large enough, or grey ones are to change colours.
     """
 
     def __init__(
@@ -84,11 +87,15 @@ class CropSampler:
         seed: int,
         exponent: float = 1.0,
         device: str | torch.device = "cpu",
+        recoloured: float = 0.0,
     ) -> None:
         images = [np.atleast_3d(image) for image in images if min(image.shape[:2]) >= crop]
         if not images:
             raise ValueError(f"No training picture is at least {crop} x {crop} pixels.")
+        if recoloured and images[0].shape[2] == 1:
+            raise ValueError(f"Grey crops have no colours to change, got recoloured = {recoloured}.")
         self.crop, self.batch, self.sigma, self.seed, self.exponent = crop, batch, sigma, seed, exponent
+        self.recoloured = recoloured
         self._samples = torch.from_numpy(np.concatenate([image.reshape(-1, image.shape[2]) for image in images]))
         self._samples = self._samples.to(device)
         sizes = torch.tensor([image.shape[:2] for image in images], device=device)
@@ -104,7 +111,18 @@ class CropSampler:
         low, high = self.sigma
         sigma = low + (high - low) * torch.rand(self.batch, **options) ** self.exponent
         noise = torch.randn(clean.shape, **options)
+        if self.recoloured:
+            clean = self._with_other_colours(clean, options)
         return clean, clean + sigma[:, None, None, None] * noise, sigma
+
+    def _with_other_colours(self, clean: Tensor, options: dict[str, Any]) -> Tensor:
+        least, most = SATURATION
+        factor = least * (most / least) ** torch.rand(self.batch, 1, 1, 1, **options)
+        order = torch.rand(clean.shape[:2], **options).argsort(1)
+        chosen = torch.rand(factor.shape, **options) < self.recoloured
+        permuted = clean.gather(1, order[:, :, None, None].expand_as(clean))
+        grey = clean.mean(1, keepdim=True)
+        return torch.where(chosen, (grey + factor * (permuted - grey)).clamp(0, 1), clean)
 
     def _places(self, options: dict[str, Any]) -> Tensor:
         """Which samples the crops hold, (N, crop, crop), each crop in one of its eight orientations."""

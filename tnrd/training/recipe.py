@@ -71,6 +71,7 @@ class Recipe:
         sigma: Interval of noise levels, 8-bit scale.
         seed: Of initial weights, crops and noise.
         scales: Sizes at which training pictures are used.
+        recoloured: Share of the colour crops that change their colours (:class:`tnrd.training.data.CropSampler`).
         validation_sigma: Noise levels of the validation, 8-bit scale.
         validate_every: Iterations between validations.
         checkpoint_every: Iterations between checkpoints.
@@ -84,6 +85,7 @@ class Recipe:
     sigma: tuple[float, float] = (0.0, 75.0)
     seed: int = 0
     scales: tuple[float, ...] = (1.0,)
+    recoloured: float = 0.0
     validation_sigma: tuple[float, ...] = (15.0, 25.0, 50.0)
     validate_every: int = 1000
     checkpoint_every: int = 500
@@ -95,6 +97,8 @@ class Recipe:
             raise ValueError(f"sigma must be an interval within [0, 100] on the 8-bit scale, got {self.sigma}.")
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise ValueError(f"scales must lie in (0, 1], got {self.scales}.")
+        if not 0 <= self.recoloured <= 1:
+            raise ValueError(f"recoloured must lie in [0, 1], got {self.recoloured}.")
         if min(self.validate_every, self.checkpoint_every) < 1 or self.seed < 0:
             raise ValueError(
                 f"validate_every and checkpoint_every must be at least 1 and seed at least 0, got "

@@ -137,6 +137,7 @@ class Trainer:
             self.recipe.seed * 1000 + self.position,
             phase.sigma_exponent,
             self.device,
+            self.recipe.recoloured,
         )
         update = by_itself(lambda batch: self._update(phase, steps, batch))
         if self.device.type == "cuda" and phase.optimizer == "adam" and self.processes.count == 1:
