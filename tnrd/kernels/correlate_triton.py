@@ -62,7 +62,15 @@ def responses(
 
 
 @triton.jit
-def extend(image, out, height, width, MARGIN: tl.constexpr, BLOCK: tl.constexpr):
+def finite_magnitude(value):
+    """|value|, and 0 for what is not finite."""
+    magnitude = tl.abs(value)
+    return tl.where(magnitude < float("inf"), magnitude, 0.0)
+
+
+@triton.jit
+def extend(image, out, largest, height, width, MARGIN: tl.constexpr, LARGEST: tl.constexpr, BLOCK: tl.constexpr):
+    """With LARGEST, the largest finite magnitude of each block, too."""
     wide, pixels = width + 2 * MARGIN, (height + 2 * MARGIN) * (width + 2 * MARGIN)
     plane = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -70,26 +78,40 @@ def extend(image, out, height, width, MARGIN: tl.constexpr, BLOCK: tl.constexpr)
     column = mirrored(i % wide - MARGIN, width, MARGIN)
     value = tl.load(image + plane * height * width + row * width + column, mask=i < pixels, other=0.0)
     tl.store(out + plane * pixels + i, value, mask=i < pixels)
+    if LARGEST:
+        tl.store(largest + plane * tl.num_programs(0) + tl.program_id(0), tl.max(finite_magnitude(value)))
 
 
 @triton.jit
-def arrange(kernels, table, matrix, turned, words, filters, channels, samples, SIZE: tl.constexpr, BLOCK: tl.constexpr):
-    """What products and look-ups read: filters as (taps, F) and (dy, F, C dx); samples with the rise to the next."""
+def arrange(
+    kernels, table, matrix, turned, words, largest, filters, channels, samples,
+    SIZE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """What products and look-ups read: filters as (taps, F) and (dy, F, C dx); samples with the rise to the next.
+
+    And the largest finite magnitudes of each kernel and of its samples, (2, F).
+    """
     f, taps = tl.program_id(0), channels * SIZE * SIZE
+    most = tl.zeros((BLOCK,), tl.float32)
     for first in range(0, taps, BLOCK):
         tap = first + tl.arange(0, BLOCK)
         value = tl.load(kernels + f * taps + tap, mask=tap < taps, other=0.0)
+        most = tl.maximum(most, finite_magnitude(value))
         tl.store(matrix + tap * filters + f, value, mask=tap < taps)
         c, dy, dx = tap // (SIZE * SIZE), tap // SIZE % SIZE, tap % SIZE
         tl.store(turned + ((dy * filters + f) * channels + c) * SIZE + dx, value, mask=tap < taps)
+    tl.store(largest + f, tl.max(most))
     table += f * samples
     words += f * samples * 2
+    most = tl.zeros((BLOCK,), tl.float32)
     for first in range(0, samples, BLOCK):
         i = first + tl.arange(0, BLOCK)
         left = tl.load(table + i, mask=i < samples, other=0.0)
         right = tl.load(table + tl.minimum(i + 1, samples - 1), mask=i < samples, other=0.0)
+        most = tl.maximum(most, finite_magnitude(left))
         tl.store(words + 2 * i, left, mask=i < samples)
         tl.store(words + 2 * i + 1, right - left, mask=i < samples)
+    tl.store(largest + filters + f, tl.max(most))
 
 
 @triton.jit

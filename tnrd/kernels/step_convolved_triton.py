@@ -38,7 +38,7 @@ def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, sp
     filters, _, size, _ = kernels.shape
     kernels = kernels.contiguous(memory_format=BY_PIXELS)
     inner, outer = fields((inner, outer), filters, u)
-    _, _, words = arranged(kernels, table)
+    _, _, words, _ = arranged(kernels, table)
     extended = _by_pixels(n, channels, height + size - 1, width + size - 1, u)
     _extend(u, extended, size // 2)
     z = functional.conv2d(extended, kernels).contiguous(memory_format=BY_PIXELS)
@@ -59,7 +59,7 @@ def gradients(g: Tensor, u: Tensor, observed: int, kernels: Tensor, table: Tenso
     filters, _, size, _ = kernels.shape
     kernels = kernels.contiguous(memory_format=BY_PIXELS)
     inner, outer = fields((inner, outer), filters, u)
-    _, _, words = arranged(kernels, table)
+    _, _, words, _ = arranged(kernels, table)
     extended = _by_pixels(2 * n, channels, height + size - 1, width + size - 1, u)
     _extend(u, extended[:n], size // 2)
     _extend(g, extended[n:], size // 2)

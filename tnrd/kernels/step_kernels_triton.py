@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from tnrd.kernels.correlate_triton import load_window, responses, tile
+from tnrd.kernels.correlate_triton import finite_magnitude, load_window, responses, tile
 
 
 @triton.jit
@@ -45,6 +45,46 @@ def split(value):
     """The leading 11 bits, which float16 holds, and the next 11; |value| is below 2^15."""
     high = value.to(tl.float16)
     return high, (value - high.to(tl.float32)).to(tl.float16)
+
+
+@triton.jit
+def power_into_range(largest, LEAST: tl.constexpr):
+    """The power of two that brings a largest magnitude to 2^13 to 2^14; of one far from the rest, that of 1."""
+    usable = (largest > LEAST) & (largest < 1 / LEAST)
+    exponent = (
+        tl.where(usable, largest, 1.0).to(tl.int32, bitcast=True) >> 23
+    )  # biased by 127; the fraction is in [1, 2)
+    return ((13 + 2 * 127 - exponent) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def largest_of(values, count, BLOCK: tl.constexpr):
+    most = tl.zeros((BLOCK,), tl.float32)
+    for first in range(0, count, BLOCK):
+        i = first + tl.arange(0, BLOCK)
+        most = tl.maximum(most, finite_magnitude(tl.load(values + i, mask=i < count, other=0.0)))
+    return tl.max(most)
+
+
+@triton.jit
+def bring_into_range(
+    image, outer, largest, matrix, ranges, parts, blocks, scales, filters, size,
+    LEAST: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Powers of two that bring image, s(K u) and filters into the range of float16, and the filters split in it.
+
+    One program, from the largest magnitudes of their parts: of the image, of outer, and of filters and table, (2, F).
+    """
+    of_filters = power_into_range(largest_of(largest, filters, BLOCK), LEAST)
+    values = largest_of(outer, scales, BLOCK) * largest_of(largest + filters, filters, BLOCK)
+    tl.store(ranges, power_into_range(largest_of(image, blocks, BLOCK), LEAST))
+    tl.store(ranges + 1, power_into_range(values, LEAST))
+    tl.store(ranges + 2, of_filters)
+    for first in range(0, size, BLOCK):
+        i = first + tl.arange(0, BLOCK)
+        high, low = split(of_filters * tl.load(matrix + i, mask=i < size, other=0.0))
+        tl.store(parts + i, high, mask=i < size)
+        tl.store(parts + size + i, low, mask=i < size)
 
 
 @triton.jit

@@ -38,9 +38,15 @@ from torch import Tensor
 from tnrd.kernels import step_convolved_triton
 from tnrd.kernels.correlate_triton import settle, spread
 from tnrd.kernels.dispatch import allows_tf32
-from tnrd.kernels.launch_triton import FUSED, arranged, extended, fields, power
+from tnrd.kernels.launch_triton import FUSED, arranged, extended, extended_and_largest, fields, power
 from tnrd.kernels.operators import register
-from tnrd.kernels.step_kernels_triton import diffuse, respond, respond_backward, sum_products
+from tnrd.kernels.step_kernels_triton import (
+    bring_into_range,
+    diffuse,
+    respond,
+    respond_backward,
+    sum_products,
+)
 
 COLUMNS = 32  # of a tile; 32 floats are a line of the cache
 # Rows of a tile, and the most taps, filters and outputs of a product: the fastest of those tried on an H200.
@@ -79,17 +85,18 @@ def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, sp
     with torch.cuda.device_of(u):  # type: ignore[no-untyped-call]
         if _convolves(channels):
             return step_convolved_triton.step(u, f, kernels, table, origin, spacing, inner, outer, reaction)
-        matrix, turned, words = arranged(kernels, table)
+        matrix, turned, words, largest = arranged(kernels, table)
         inner, outer = fields((inner, outer), filters, u)
         maps = inner.shape[2:] != (1, 1)
         scales = 1 / spacing, -origin / spacing, filters, table.shape[1], height, width, height * width
         if channels == 1 and size in SLOTS:
             rows = u.new_empty(n, size, height + size - 1, width)
-            ranges = _ranges(u, (outer, table), matrix)
+            image, parts_of_image = extended_and_largest(u, size // 2)
+            ranges, parts = _into_range(parts_of_image, outer, largest, matrix)
             across = triton.cdiv(width, BROAD)
             strip = max(STRIPS[0], min(STRIPS[1], height * across * n // PROGRAMS))
             diffuse[across, triton.cdiv(height + size - 1, strip), n](
-                extended(u, size // 2), _parts(matrix, ranges), words, inner, outer, rows, ranges, *scales, strip,
+                image, parts, words, inner, outer, rows, ranges, *scales, strip,
                 maps, size, SLOTS[size], BLOCK, power(size**2, 16, 64), BROAD,
                 2 if precision() == "tf32x3" else 1, num_warps=8, maxnreg=128, **LEAN,
             )  # fmt: skip
@@ -150,7 +157,7 @@ def _gradients(g: Tensor, u: Tensor, observed: int, kernels: Tensor, table: Tens
     plane, samples = height * width, table.shape[1]
     v, h = u.new_empty(2, n, filters, height, width)
     images = extended(u, size // 2), extended(g, size // 2)
-    matrix, turned, words = arranged(kernels, table)
+    matrix, turned, words, _ = arranged(kernels, table)
     scales = fields((inner, outer), filters, u)
     lines = 1 if filters <= 64 else 4  # of a tile
     block = 16 if filters % 32 and filters % 32 <= 16 else 32
@@ -204,19 +211,17 @@ def _settled(rows: Tensor, size: int, u: Tensor, f: Tensor | None, reaction: Ten
     return out
 
 
-def _ranges(u: Tensor, influence: tuple[Tensor, Tensor], matrix: Tensor) -> Tensor:
-    """Powers of two that bring image, s(K u) and filters to a largest finite magnitude of 2^13 to 2^14, (3,)."""
-    image, outer, table, filters = (torch.where(t.isfinite(), t.abs(), 0).amax() for t in (u, *influence, matrix))
-    largest = torch.stack([image, outer * table, filters])
-    usable = (largest > LEAST) & (largest < 1 / LEAST)
-    return torch.exp2(14 - torch.frexp(torch.where(usable, largest, 1.0)).exponent)
-
-
-def _parts(matrix: Tensor, ranges: Tensor) -> Tensor:
-    """The filters in their range as high and low part; see :func:`tnrd.kernels.step_kernels_triton.split`."""
-    scaled = matrix * ranges[2]
-    high = scaled.half()
-    return torch.stack([high, (scaled - high).half()])
+def _into_range(image: Tensor, outer: Tensor, largest: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Powers of two (3,) for image, s(K u) and filters, and the filters split, (2, taps, F)."""
+    if outer.shape[2:] != (1, 1):
+        outer = torch.where(outer.isfinite(), outer.abs(), 0).amax().view(1)
+    ranges = matrix.new_empty(3)
+    parts = torch.empty(2, *matrix.shape, dtype=torch.float16, device=matrix.device)
+    bring_into_range[(1,)](
+        image, outer, largest, matrix, ranges, parts, image.numel(), outer.numel(), matrix.shape[1], matrix.numel(),
+        LEAST, 1024, num_warps=8, **FUSED,
+    )  # fmt: skip
+    return ranges, parts
 
 
 def _tiles(height: int, width: int, rows: int) -> int:
