@@ -36,6 +36,7 @@ SCORES = ROOT / "docs" / "scores"
 SPEED, COLOUR_SPEED = SCORES / "speed.json", SCORES / "speed-color.json"
 OLDER_SPEED = SCORES / "speed-512-bit.json"  # of a quicker processor, by older kernels and weights
 ENGINES = SCORES / "speed-256-bit.json"  # of a processor whose vectors have 256 bits
+XEON = SCORES / "speed-xeon.json"  # of an Intel processor whose vectors have 512 bits
 SIGMAS = [15.0, 25.0, 50.0]
 BLIND = " (blind)"
 README_RIVALS = {
@@ -226,6 +227,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "methods in colour": lambda: table_of_methods(read(COLOUR_SPEED)["rows"]),
     "older methods": lambda: table_of_methods(read(OLDER_SPEED)["rows"]),
     "older engines": lambda: table_of_engines(read(ENGINES)["engines"] + read(ENGINES)["training"]),
+    "xeon methods": lambda: table_of_methods(read(XEON)["rows"]),
+    "xeon colour": lambda: table_of_methods(read(XEON)["colour"]),
+    "xeon training": lambda: table_of_engines(read(XEON)["training"]),
     "gpu": lambda: table_of_engines(read(SCORES / "gpu.json")["gpu"]),
     "one level": lambda: table_of_levels(read(SCORES / "one-level.json")),
     "seeds": lambda: table_of_variants(read(SCORES / "seeds.json")["rows"]),

@@ -78,13 +78,40 @@ def test_an_interrupted_run_ends_in_the_same_weights(
     torch.testing.assert_close(weights_of(part), weights_of(whole), rtol=0, atol=0)
 
 
+def test_a_phase_by_the_clock_ends_after_its_seconds_of_work(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    phase = Phase(iterations=1, seconds=1.5, batch=2, crop=24, warmup=1, learning_rate=0.1, final_learning_rate=0.01)
+    plan = recipe(phase, Phase(iterations=2, batch=2, crop=24, warmup=1))
+    trainer = Trainer(plan, pictures, [], tmp_path, progress=False)
+    assert not trainer.run(stop_after=0.5)
+    assert trainer.position == 0 and 0.4 < trainer.elapsed < 1.5
+    assert trainer.optimizer is not None and 0.01 < trainer.optimizer.param_groups[0]["lr"] < 0.1
+    again = Trainer(plan, pictures, [], tmp_path, progress=False)
+    assert again.resume() and again.elapsed == trainer.elapsed
+    begun = time.monotonic()
+    assert again.run()
+    assert 1.5 - trainer.elapsed <= time.monotonic() - begun
+    assert again.updates > trainer.updates + 2 and again.position == 2
+
+
+def test_the_learning_rate_follows_the_clock() -> None:
+    phase = Phase(iterations=5, seconds=10.0, warmup=2, learning_rate=1.0, final_learning_rate=0.01)
+    assert learning_rate(phase, 0, 0.0) == pytest.approx(0.5)
+    assert learning_rate(phase, 1000, 5.0) == pytest.approx(0.505)
+    assert learning_rate(phase, 10**6, 10.0) == pytest.approx(0.01)
+
+
+def test_processes_cannot_share_a_phase_by_the_clock(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    with pytest.raises(ValueError, match="clocks"):
+        Trainer(recipe(Phase(seconds=1.0)), pictures, [], tmp_path, progress=False, processes=Processes(0, 2))
+
+
 def test_a_phase_begins_from_the_average_of_the_one_before(tmp_path: Path, pictures: list[np.ndarray]) -> None:
     phase = Phase(iterations=6, batch=2, crop=24, warmup=1, learning_rate=1e-2)
     trainer = Trainer(recipe(phase, phase), pictures, [], tmp_path, progress=False)
     trainer._train_segment(0, phase, range(2), float("inf"))
     assert not torch.equal(weights_of(trainer), torch.cat([p.detach().flatten() for p in trainer.model.parameters()]))
     expected = weights_of(trainer)
-    trainer.position, trainer.iteration, trainer.optimizer = 1, 0, None
+    trainer.position, trainer.iteration, trainer.elapsed, trainer.optimizer = 1, 0, 0.0, None
     trainer._train_segment(1, phase, range(2), deadline=0.0)
     torch.testing.assert_close(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]), expected)
 

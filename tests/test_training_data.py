@@ -35,7 +35,7 @@ def test_recipe_with_an_unknown_key_or_no_phase_is_refused(tmp_path: Path, text:
 
 
 def test_phase_refuses_what_it_does_not_know() -> None:
-    for wrong in ({"optimizer": "sgd"}, {"stages": "both"}, {"batch": 0}):
+    for wrong in ({"optimizer": "sgd"}, {"stages": "both"}, {"batch": 0}, {"seconds": -1.0}):
         with pytest.raises(ValueError, match="must be"):
             Phase(**wrong)
 

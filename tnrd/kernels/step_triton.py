@@ -19,6 +19,9 @@ The backward pass recomputes the responses; with g the gradient for the result a
 Where the image has one component and the filters are 3, 5 or 7 pixels wide, the forward pass does ``respond`` and
 ``spread`` in one kernel, ``diffuse``, and v is never stored: at 48 filters that is most of the memory traffic.
 
+With products of 11 bits and several components, :mod:`tnrd.kernels.step_convolved_triton` does all this by
+convolutions.
+
 The matrix units do not take float32. ``diffuse`` splits its numbers into two of float16, brought into their range by
 powers of two, and leaves the product of the low ones out; the other kernels do the same with TF32. What is left is the
 accuracy of float32 itself (:func:`precision`).

@@ -23,6 +23,8 @@ class Phase:
         stages: "joint" trains all steps together; "greedy" trains step 1, then step 2 on its output, and so on, with
             ``iterations`` each.
         iterations: Adam updates, or L-BFGS iterations.
+        seconds: Length by the clock, interruptions not counted, in place of iterations, whose number then depends on
+            the machine; 0 for none.
         batch: Crops per batch; L-BFGS sees one fixed set of this many crops.
         crop: Side of a crop in pixels.
         learning_rate: Adam's peak, reached after ``warmup`` updates.
@@ -36,6 +38,7 @@ class Phase:
     optimizer: str = "adam"
     stages: str = "joint"
     iterations: int = 1000
+    seconds: float = 0.0
     batch: int = 16
     crop: int = 64
     learning_rate: float = 1e-3
@@ -52,6 +55,8 @@ class Phase:
             raise ValueError(f"stages must be 'joint' or 'greedy', got {self.stages!r}.")
         if min(self.iterations, self.batch, self.crop) < 1:
             raise ValueError(f"iterations, batch and crop must be at least 1, got {self}.")
+        if not 0 <= self.seconds < math.inf:
+            raise ValueError(f"seconds must be at least 0, got {self.seconds}.")
         if min(self.learning_rate, self.final_learning_rate) <= 0 or self.warmup < 0:
             raise ValueError(f"Learning rates must be positive and warmup at least 0, got {self}.")
         if not 0 <= self.average < 1 or self.deep_supervision < 0:

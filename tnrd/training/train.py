@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 Image = NDArray[np.uint8]
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 
 
 class Trainer:
@@ -65,6 +65,8 @@ class Trainer:
     ) -> None:
         self.recipe = recipe
         self.processes = processes or Processes()
+        if self.processes.count > 1 and any(phase.seconds for phase in recipe.phases):
+            raise ValueError("Processes that train together need phases of iterations: their clocks are not one.")
         self.board = board
         self.train_images, self.validation_images = train_images, validation_images
         self.output = Path(output)
@@ -75,7 +77,9 @@ class Trainer:
         self.model = TNRD(recipe.model).to(self.device)
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.position = 0  # index into the flat list of segments
-        self.iteration = 0
+        self.iteration = 0  # in the segment
+        self.elapsed = 0.0  # seconds in the segment
+        self.updates = 0  # in all segments
         self.optimizer: torch.optim.Optimizer | None = None
         self.last_scores: dict[float, float] = {}
         self._stopped = False
@@ -116,9 +120,9 @@ class Trainer:
         while self.position < len(segments):
             index, phase, steps = segments[self.position]
             self._train_segment(index, phase, steps, deadline)
-            if self.iteration < phase.iterations:
+            if not self._is_over(phase):
                 return False
-            self.position, self.iteration, self.optimizer = self.position + 1, 0, None
+            self.position, self.iteration, self.elapsed, self.optimizer = self.position + 1, 0, 0.0, None
             self.save_checkpoint()
         return True
 
@@ -143,18 +147,21 @@ class Trainer:
         if self.device.type == "cuda" and phase.optimizer == "adam" and self.processes.count == 1:
             update = recorded(lambda batch: self._update(phase, steps, batch))
         label = f"phase {index + 1} {phase.optimizer} {phase.stages} {steps.start + 1}-{steps.stop}"
-        bar = tqdm(total=phase.iterations, initial=self.iteration, desc=label, disable=not self.progress, mininterval=2)
+        total = None if phase.seconds else phase.iterations
+        start = time.monotonic() - self.elapsed
+        bar = tqdm(total=total, initial=self.iteration, desc=label, disable=not self.progress, mininterval=2)
         with bar:
-            while self.iteration < phase.iterations and not self._is_past(deadline):
-                set_learning_rate(self.optimizer, learning_rate(phase, self.iteration))
+            while not self._is_over(phase) and not self._is_past(deadline):
+                set_learning_rate(self.optimizer, learning_rate(phase, self.iteration, self.elapsed))
                 adam = phase.optimizer == "adam"
                 self._decay.fill_(min(phase.average, (1 + self.iteration) / (10 + self.iteration)) if adam else 0.0)
                 # L-BFGS needs one objective: it keeps the batch of index 0.
                 clean, noisy, sigma = map(self.processes.share, sampler(self.iteration if adam else 0))
                 loss = update((clean, noisy, sigma))
-                self.iteration += 1
+                self.iteration, self.updates = self.iteration + 1, self.updates + 1
+                self.elapsed = time.monotonic() - start
                 bar.update()
-                if self.iteration % self.recipe.validate_every == 0 or self.iteration == phase.iterations:
+                if self.iteration % self.recipe.validate_every == 0 or self._is_over(phase):
                     bar.set_postfix(self._report(float(loss), index, steps))
                 if self.iteration % self.recipe.checkpoint_every == 0:
                     self.save_checkpoint()
@@ -163,6 +170,9 @@ class Trainer:
     def stop(self) -> None:
         """End :meth:`run` after the update at work, with a checkpoint; from another thread."""
         self._stopped = True
+
+    def _is_over(self, phase: Phase) -> bool:
+        return self.elapsed >= phase.seconds if phase.seconds else self.iteration >= phase.iterations
 
     def _is_past(self, deadline: float) -> bool:
         return self._stopped or (deadline < math.inf and self.processes.any(time.monotonic() >= deadline))
@@ -233,13 +243,9 @@ class Trainer:
             rate = float(self.optimizer.param_groups[0]["lr"]) if self.optimizer is not None else math.nan
             values = {"loss": loss, "learning_rate": rate, **{f"psnr/{sigma:g}": v for sigma, v in scores.items()}}
             for name, value in values.items():
-                self.board.add_scalar(name, value, self._updates())
+                self.board.add_scalar(name, value, self.updates)
             self.board.flush()
         return {f"{sigma:g}": f"{value:.2f}" for sigma, value in scores.items()}
-
-    def _updates(self) -> int:
-        """Updates since the start of the run."""
-        return sum(phase.iterations for _, phase, _ in self.segments()[: self.position]) + self.iteration
 
     def save_checkpoint(self) -> None:
         """Write the whole state, or nothing."""
@@ -250,6 +256,8 @@ class Trainer:
             "recipe": dataclasses.asdict(self.recipe),
             "position": self.position,
             "iteration": self.iteration,
+            "elapsed": self.elapsed,
+            "updates": self.updates,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "scores": self.last_scores,
@@ -274,7 +282,8 @@ class Trainer:
         changed = [key for key, value in mine.items() if key != "data" and state["recipe"].get(key) != value]
         if changed:
             raise ValueError(f"{path} belongs to another recipe: {', '.join(changed)} differ.")
-        self.position, self.iteration = state["position"], state["iteration"]
+        for name in ("position", "iteration", "elapsed", "updates"):
+            setattr(self, name, state[name])
         self.last_scores = state["scores"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
