@@ -28,7 +28,7 @@ from tnrd.weights import load_model
 
 SIGMAS = (15.0, 25.0, 50.0)
 ALL_LEVELS = (0.0, 75.0)
-SCALES = (1.0, 0.9, 0.8, 0.7)  # as in the recipes of the shipped weights
+SCALES = (1.0, 0.9, 0.8, 0.7)  # as in the recipes of the shipped grey weights
 
 
 def main() -> None:

@@ -147,6 +147,12 @@ def test_images_larger_than_a_block(height: int, width: int, filters: int) -> No
     assert error(engine.step(*arguments), step_torch.diffusion_step(*double(arguments))) < TOLERANCE
 
 
+def test_the_range_is_that_of_the_whole_image() -> None:
+    arguments = problem(33, 40, images=2)
+    arguments[0][1, 0, 32, 39] = 500.0
+    assert error(engine.step(*arguments), step_torch.diffusion_step(*double(arguments))) < TOLERANCE
+
+
 @pytest.mark.parametrize("varying", [("inner", "outer"), ("reaction",), ("inner", "outer", "reaction")])
 def test_noise_maps(varying: tuple[str, ...]) -> None:
     arguments = problem(6, 35, images=2, channels=2)
@@ -181,7 +187,8 @@ ROUNDED = TOLERANCE if DEVICE.type == "cpu" else 1e-3  # a CPU's convolutions ro
 @pytest.mark.usefixtures("eleven_bits")
 @pytest.mark.parametrize("case", [name for name in CASES if CASES[name].get("channels", 1) > 3])
 def test_convolutions_equal_the_reference(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "respond", None)  # what would be launched instead
+    monkeypatch.setattr(engine, "respond", None)  # what would be used instead
+    monkeypatch.setattr(engine, "_gradients", None)
     found = errors(problem(**CASES[case]))
     assert max(found.values()) < ROUNDED, found
 
@@ -199,6 +206,39 @@ def test_convolutions_under_noise_maps() -> None:
     for place, rows in ((6, 5), (7, 5), (8, 1)):
         arguments[place] = arguments[place] * (0.5 + torch.rand(2, rows, 6, 35, device=DEVICE))
     assert error(engine.step(*arguments), step_torch.diffusion_step(*double(arguments))) < ROUNDED
+
+
+@pytest.mark.usefixtures("eleven_bits")
+def test_convolutions_take_any_strides_and_scales_shared_by_images() -> None:
+    arguments = problem(6, 7, channels=5, observed=2, images=2)
+    for place in (6, 7, 8):
+        arguments[place] = arguments[place][:1].expand(2, -1, -1, -1)
+    found = errors(arguments)
+    assert max(found.values()) < ROUNDED, found
+    strided = [
+        a.to(memory_format=torch.channels_last) if isinstance(a, Tensor) and a.ndim == 4 else a for a in arguments
+    ]
+    g = cotangent(arguments[0])[:1].expand(2, -1, -1, -1)
+    torch.testing.assert_close(engine.step(*strided), engine.step(*arguments))
+    torch.testing.assert_close(engine.step_backward(g, *strided), engine.step_backward(g.contiguous(), *arguments))
+
+
+@pytest.mark.usefixtures("eleven_bits")
+def test_a_nan_stays_near_its_pixel_in_convolutions() -> None:
+    arguments = problem(12, 40, size=3, channels=4)
+    arguments[0][0, 0, 5, 20] = torch.nan
+    found, expected = engine.step(*arguments), step_torch.diffusion_step(*double(arguments)).detach()
+    assert found.isnan().sum() == 25 * 4
+    torch.testing.assert_close(found, expected.float(), equal_nan=True, rtol=ROUNDED, atol=ROUNDED)
+
+
+# torch's tracing and its own checks use parts of torch and Python that are to go.
+@pytest.mark.usefixtures("eleven_bits")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_convolutions_keep_torch_s_contract() -> None:
+    arguments = problem(3, 4, channels=4, images=2, filters=3)
+    leaves = [a.requires_grad_() if isinstance(a, Tensor) else a for a in arguments]
+    torch.library.opcheck(torch.ops.tnrd.diffusion_step_triton.default, leaves)
 
 
 @pytest.mark.usefixtures("eleven_bits")
@@ -279,7 +319,11 @@ def test_the_operator_is_differentiable() -> None:
 
 
 def test_the_engine_is_chosen_on_a_gpu_and_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert dispatch.resolve_engine("auto", torch.device("cuda")) == "triton"
+    with monkeypatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        assert dispatch.resolve_engine("auto", torch.device("cuda")) == "torch"
+        patch.delenv("TRITON_INTERPRET")
+        assert dispatch.resolve_engine("auto", torch.device("cuda")) == "triton"
     assert dispatch.resolve_engine("auto", torch.device("cuda"), torch.float64) == "torch"
     assert dispatch.resolve_engine("triton", torch.device("cuda")) == "triton"
     assert dispatch.resolve_engine("triton", DEVICE) == "triton"

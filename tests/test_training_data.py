@@ -79,6 +79,7 @@ def test_load_images_refuses_an_empty_folder(tmp_path: Path) -> None:
         {"scales": (0.0,)},
         {"validate_every": 0},
         {"seed": -1},
+        {"recoloured": 0.5},
         {"recoloured": -0.1},
         {"recoloured": 1.1},
     ],

@@ -196,9 +196,7 @@ class TNRD(nn.Module):
         Raises:
             ValueError: Shape, noise level or strength do not fit.
         """
-        if not 0.0 <= strength <= 1.0:
-            raise ValueError(f"strength must lie in [0, 1], got {strength}.")
-        self.check(x, sigma)
+        self.check(x, sigma, strength)
         time = strength * self.config.stages
         last = math.ceil(time)
         if last == 0:
@@ -256,18 +254,22 @@ class TNRD(nn.Module):
         state, _ = self.to_grid(x, level.new_zeros(1, 1, 1, 1))
         return self.stage(0).energy(state, observation, level)
 
-    def check(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """The noise level as the model computes with it, (N, 1, 1, 1) or (N, 1, H, W), on the device of ``x``.
+    def check(self, x: Tensor, sigma: float | Tensor, strength: float = 1.0) -> Tensor:
+        """The arguments of :meth:`forward`; returns the noise level as the model computes with it.
 
-        Its values are checked where they lie: for a number, or a tensor on the CPU, the host need not wait for a GPU.
+        That is (N, 1, 1, 1) or (N, 1, H, W), on the device of ``x``. Its values are checked where they lie: for a
+        number, or a tensor on the CPU, the host need not wait for a GPU.
 
         Args:
             x: As in :meth:`forward`.
             sigma: As in :meth:`forward`.
+            strength: As in :meth:`forward`.
 
         Raises:
-            ValueError: Shape or noise level do not fit.
+            ValueError: Shape, noise level or strength do not fit.
         """
+        if not 0.0 <= strength <= 1.0:
+            raise ValueError(f"strength must lie in [0, 1], got {strength}.")
         if x.ndim != 4 or x.shape[1] != self.config.channels or 0 in x.shape:
             raise ValueError(f"Expected images (N, {self.config.channels}, H, W) with pixels, got {tuple(x.shape)}.")
         if x.dtype not in (torch.float32, torch.float64):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -12,6 +13,7 @@ from tnrd.model import TNRD
 from tnrd.weights import WeightsFile, read_weights
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+_TWINS: WeakKeyDictionary[TNRD, dict[str, TNRD]] = WeakKeyDictionary()  # of loaded models, by engine
 
 
 @functools.lru_cache(maxsize=4)
@@ -52,9 +54,13 @@ def configured(model: TNRD, device: str, engine: str) -> TNRD:
     resolve_engine(engine, place, next(model.parameters()).dtype)
     if engine in ("auto", model.engine):
         return model
-    twin = copy.copy(model)  # shares the weights
-    twin.engine = engine
-    return twin
+    # Kept, for what is recorded of it; it shares the weights, and does not hold the model.
+    twins = _TWINS.setdefault(model, {})
+    if engine not in twins:
+        twin = copy.copy(model)
+        twin.engine = engine
+        twins[engine] = twin
+    return twins[engine]
 
 
 def device_of(model: TNRD) -> torch.device:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
@@ -12,11 +11,10 @@ from torch import Tensor
 
 from tnrd.inference.loading import device_of
 from tnrd.inference.passes import Passes
+from tnrd.kernels.recording import ALONE
 from tnrd.model import TNRD
 
 Network = Callable[[Tensor, Tensor | float, float], Tensor]  # a model, or what stands for it
-# Of all models: what another thread launches on the stream meanwhile would be recorded, too.
-ALONE = threading.RLock()
 
 
 class RecordedModel:
@@ -34,7 +32,7 @@ class RecordedModel:
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: Tensor | float, strength: float = 1.0) -> Tensor:
         """Denoise, as :meth:`tnrd.model.TNRD.forward`."""
-        level = self.model.check(x, sigma)  # of a pass that is replayed, nobody else looks at the values
+        level = self.model.check(x, sigma, strength)  # of a pass that is replayed, nobody else looks at the values
         try:
             result = self._replayed(x, level, strength)
             return self.model(x, sigma, strength) if result is None else result

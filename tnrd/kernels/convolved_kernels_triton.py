@@ -86,7 +86,7 @@ def influence_backward(
         # The two samples of a segment as neighbours: one addition of a pair where the GPU has such, half as many.
         entry = to_table + 2 * ((f * samples)[:, None] + index)
         pair = tl.join(factor * w * (fraction - 1), -factor * w * fraction)
-        side = tl.arange(0, 2)[None, None, :]
+        side = tl.arange(0, 2)[None, None, :]  # compared below to give the mask its third axis
         tl.atomic_add(entry[:, :, None] + side, pair, mask=mask[:, :, None] & (side < 2), sem="relaxed")
 
 

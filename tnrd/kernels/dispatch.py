@@ -37,6 +37,8 @@ def resolve_engine(engine: str, device: torch.device, dtype: torch.dtype = torch
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}.")
     if engine == "auto":
         compiled = "triton" if device.type == "cuda" else "numba"
+        if compiled == "triton" and os.environ.get("TRITON_INTERPRET") == "1":
+            return "torch"  # the interpreter is for checks: it runs on the CPU, thousands of times slower
         return "torch" if _why_not(compiled, device, dtype) else compiled
     reason = _why_not(engine, device, dtype)
     if reason:

@@ -36,9 +36,9 @@ def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, sp
     """The step; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`."""
     n, channels, height, width = u.shape
     filters, _, size, _ = kernels.shape
+    _, _, words, _ = arranged(kernels, table)
     kernels = kernels.contiguous(memory_format=BY_PIXELS)
     inner, outer = fields((inner, outer), filters, u)
-    _, _, words, _ = arranged(kernels, table)
     extended = _by_pixels(n, channels, height + size - 1, width + size - 1, u)
     _extend(u, extended, size // 2)
     z = functional.conv2d(extended, kernels).contiguous(memory_format=BY_PIXELS)
@@ -53,13 +53,14 @@ def gradients(g: Tensor, u: Tensor, observed: int, kernels: Tensor, table: Tenso
               inner: Tensor, outer: Tensor, reaction: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients for u, kernels and table, and parts of those for inner and outer, (tiles, 2, N, F).
 
-    g is the gradient for the result; the reaction acts on the first ``observed`` components.
+    g is the gradient for the result; the reaction acts on the first ``observed`` components. Scales must not vary from
+    pixel to pixel.
     """
     n, channels, height, width = u.shape
     filters, _, size, _ = kernels.shape
+    _, _, words, _ = arranged(kernels, table)
     kernels = kernels.contiguous(memory_format=BY_PIXELS)
     inner, outer = fields((inner, outer), filters, u)
-    _, _, words, _ = arranged(kernels, table)
     extended = _by_pixels(2 * n, channels, height + size - 1, width + size - 1, u)
     _extend(u, extended[:n], size // 2)
     _extend(g, extended[n:], size // 2)

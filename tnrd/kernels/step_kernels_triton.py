@@ -51,9 +51,8 @@ def split(value):
 def power_into_range(largest, LEAST: tl.constexpr):
     """The power of two that brings a largest magnitude to 2^13 to 2^14; of one far from the rest, that of 1."""
     usable = (largest > LEAST) & (largest < 1 / LEAST)
-    exponent = (
-        tl.where(usable, largest, 1.0).to(tl.int32, bitcast=True) >> 23
-    )  # biased by 127; the fraction is in [1, 2)
+    # Biased by 127, of a fraction in [1, 2).
+    exponent = tl.where(usable, largest, 1.0).to(tl.int32, bitcast=True) >> 23
     return ((13 + 2 * 127 - exponent) << 23).to(tl.float32, bitcast=True)
 
 

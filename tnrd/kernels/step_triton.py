@@ -27,7 +27,7 @@ powers of two, and leaves the product of the low ones out; the other kernels do 
 accuracy of float32 itself (:func:`precision`).
 
 All sums but one have a fixed order. The table's gradient is collected by atomic additions, whose order on a GPU is left
-to chance, and its last bits with it.
+to chance, and its last bits with it. Convolutions have one where torch.backends.cudnn.deterministic asks for it.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, sp
     n, channels, height, width = u.shape
     filters, _, size, _ = kernels.shape
     with torch.cuda.device_of(u):  # type: ignore[no-untyped-call]
-        if _convolves(channels):
+        if _convolves(u, filters):
             return step_convolved_triton.step(u, f, kernels, table, origin, spacing, inner, outer, reaction)
         matrix, turned, words, largest = arranged(kernels, table)
         inner, outer = fields((inner, outer), filters, u)
@@ -121,7 +121,7 @@ def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tenso
     """
     n, filters, reacting = len(u), len(kernels), g[:, : f.shape[1]]
     with torch.cuda.device_of(u):  # type: ignore[no-untyped-call]
-        passes = step_convolved_triton.gradients if _convolves(u.shape[1]) else _gradients
+        passes = step_convolved_triton.gradients if _convolves(u, filters) else _gradients
         to_u, to_kernels, to_table, parts = passes(
             g, u, f.shape[1], kernels, table, origin, spacing, inner, outer, reaction
         )
@@ -140,9 +140,11 @@ def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tenso
 diffusion_step = register("triton", step, step_backward)
 
 
-def _convolves(channels: int) -> bool:
-    """Whether the products are convolutions of torch."""
-    return channels >= step_convolved_triton.LEAST_COMPONENTS and precision() == "tf32" and _convolves_in_tf32()
+def _convolves(u: Tensor, filters: int) -> bool:
+    """Whether the products are convolutions of torch; responses that 31 bits do not count are beyond cuDNN."""
+    _, channels, height, width = u.shape
+    fits = filters * height * width < 2**31
+    return channels >= step_convolved_triton.LEAST_COMPONENTS and fits and allows_tf32() and _convolves_in_tf32()
 
 
 def _convolves_in_tf32() -> bool:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from tnrd.kernels.recording import ALONE
+
 Batch = tuple[Tensor, Tensor, Tensor]
 Update = Callable[[Batch], Tensor]  # from a batch (clean, noisy, sigma) to the loss
 UNCAPTURED = 3  # updates of a segment before the capture, in which kernels are compiled and libraries start
 QUEUED = 50  # updates that the host may run ahead of the GPU
-# Threads share autograd's own and the compiler of the kernels: one of them at a time may leave the captured path.
-ALONE = threading.RLock()
 
 
 class CapturedUpdate:

@@ -39,10 +39,9 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def learning_rate(phase: Phase, iteration: int, elapsed: float = 0.0) -> float:
     """Linear warm-up, then a cosine from ``learning_rate`` to ``final_learning_rate``, over iterations or seconds."""
-    if iteration < phase.warmup:
-        return phase.learning_rate * (iteration + 1) / phase.warmup
-    progress = (iteration - phase.warmup) / max(1, phase.iterations - phase.warmup)
+    warm = min(1.0, (iteration + 1) / max(1, phase.warmup))
+    progress = max(0, iteration - phase.warmup) / max(1, phase.iterations - phase.warmup)
     if phase.seconds:
         progress = elapsed / phase.seconds
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-    return phase.final_learning_rate + (phase.learning_rate - phase.final_learning_rate) * cosine
+    return warm * (phase.final_learning_rate + (phase.learning_rate - phase.final_learning_rate) * cosine)

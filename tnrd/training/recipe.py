@@ -24,7 +24,7 @@ class Phase:
             ``iterations`` each.
         iterations: Adam updates, or L-BFGS iterations.
         seconds: Length by the clock, interruptions not counted, in place of iterations, whose number then depends on
-            the machine; 0 for none.
+            the machine; a greedy phase has as many for each step. 0 for none.
         batch: Crops per batch; L-BFGS sees one fixed set of this many crops.
         crop: Side of a crop in pixels.
         learning_rate: Adam's peak, reached after ``warmup`` updates.
@@ -104,6 +104,8 @@ class Recipe:
             raise ValueError(f"scales must lie in (0, 1], got {self.scales}.")
         if not 0 <= self.recoloured <= 1:
             raise ValueError(f"recoloured must lie in [0, 1], got {self.recoloured}.")
+        if self.recoloured and self.model.channels == 1:
+            raise ValueError(f"recoloured must be 0 for a grey model, got {self.recoloured}.")
         if min(self.validate_every, self.checkpoint_every) < 1 or self.seed < 0:
             raise ValueError(
                 f"validate_every and checkpoint_every must be at least 1 and seed at least 0, got "

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tnrd.image_io.completion import completed
+from tnrd.kernels.recording import ALONE
 from tnrd.model import TNRD
-from tnrd.training.captured import ALONE, Batch, by_itself, recorded
+from tnrd.training.captured import Batch, by_itself, recorded
 from tnrd.training.data import CropSampler
 from tnrd.training.losses import weighted_mse
 from tnrd.training.optimizers import build_optimizer, learning_rate, set_learning_rate
@@ -277,7 +278,7 @@ class Trainer:
             return False
         state = torch.load(path, map_location=self.device, weights_only=True)
         if state.get("format") != CHECKPOINT_FORMAT:
-            raise ValueError(f"{path} was written by another version, whose crops are others: begin in a new folder.")
+            raise ValueError(f"{path} was written by another version: begin in a new folder.")
         mine = dataclasses.asdict(self.recipe)
         changed = [key for key, value in mine.items() if key != "data" and state["recipe"].get(key) != value]
         if changed:
