@@ -14,12 +14,12 @@ def weighted_mse(u: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
     that this weight gives every noise level a like share of the gradient.
 
     Args:
-        u: (N, C, H, W) results, intensities in [0, 1].
-        clean: Ground truth, same shape.
+        u: (..., N, C, H, W) results, intensities in [0, 1].
+        clean: (N, C, H, W) ground truth.
         sigma: (N,) noise levels on the same scale.
 
     Returns:
-        A scalar.
+        The shape of what precedes N, a scalar if nothing does.
     """
-    error = ((u - clean) ** 2).flatten(1).mean(1)
-    return (error / (sigma + SIGMA_OFFSET)).mean()
+    error = ((u - clean) ** 2).flatten(-3).mean(-1)
+    return (error / (sigma + SIGMA_OFFSET)).mean(-1)

@@ -202,11 +202,10 @@ class Trainer:
 
     def _loss(self, phase: Phase, clean: Tensor, noisy: Tensor, sigma: Tensor, steps: range) -> Tensor:
         target, _ = self.model.to_grid(clean, sigma.view(-1, 1, 1, 1))
-        states = list(self.model.states(noisy, sigma, steps=steps.stop))[1:]
-        losses = [weighted_mse(u[:, : target.shape[1]], target, sigma) for u in states]
-        total = losses[-1]
-        if phase.deep_supervision and len(losses) > 1:
-            total = total + phase.deep_supervision * torch.stack(losses[:-1]).mean()
+        states = [u[:, : target.shape[1]] for u in self.model.states(noisy, sigma, steps=steps.stop)][1:]
+        total = weighted_mse(states[-1], target, sigma)
+        if phase.deep_supervision and len(states) > 1:
+            total = total + phase.deep_supervision * weighted_mse(torch.stack(states[:-1]), target, sigma).mean()
         return total
 
     def _select(self, steps: range) -> list[nn.Parameter]:
