@@ -31,6 +31,8 @@ from tnrd.weights import (
     weights_folder,
 )
 
+ROOT = Path(__file__).resolve().parents[1]
+
 CONFIGS = {
     "grey": TNRDConfig(stages=2, filters=3, kernel_size=3, nodes=9),
     "all settings": TNRDConfig(
@@ -173,6 +175,12 @@ def test_shipped_weights_are_those_of_the_manifest() -> None:
         assert found.name == name
         assert found.path.parent == weights_folder()
         assert hashlib.sha256(found.path.read_bytes()).hexdigest() == found.sha256
+
+
+@pytest.mark.parametrize("name", available_models())
+def test_shipped_weights_carry_the_recipe_that_makes_them(name: str) -> None:
+    with safe_open(find_weights(name).path, "pt") as file:
+        assert file.metadata()["recipe"] == (ROOT / "scripts" / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def test_the_default_weights_denoise_grey_pictures() -> None:

@@ -13,7 +13,7 @@ from tnrd.pixels import channels_equal
 from tnrd.weights import WeightsFile, find_weights
 
 # Below, grey models in luminance and chrominance are as good as those of colour, or better (docs/results.md).
-_LEAST = 15 / 255
+_LEAST = 10 / 255
 
 
 def weights_for(model: str | Path, pixels: NDArray[Any], noise: NoiseLevel | PhotonNoise) -> WeightsFile:
