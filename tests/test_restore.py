@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import tnrd
 from tnrd.inference.levels import MAX_SIGMA, NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import load, resolve_device
-from tnrd.inference.restore import DEFAULT_TILE, restore, restore_together, side_of_tiles
+from tnrd.inference.restore import DEFAULT_TILE, ordered_convolutions, restore, restore_together, side_of_tiles
 from tnrd.model import TNRD, TNRDConfig
 from tnrd.pixels import from_unit, to_unit
 from tnrd.weights import find_weights, save_weights
@@ -507,3 +507,22 @@ def test_pictures_of_different_shapes_are_not_restored_together() -> None:
     noises = [given_noise(0.1, picture) for picture in pictures]
     with pytest.raises(ValueError, match=r"one shape, got \[\(8, 8\), \(8, 9\)\]"):
         restore_together(pictures, TNRD(TNRDConfig(stages=1, filters=2, kernel_size=3)), noises)
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_convolutions_are_ordered_for_a_while_under_either_of_torch_s_settings(newer: bool) -> None:
+    cudnn = torch.backends.cudnn
+    if not hasattr(cudnn, "conv"):
+        pytest.skip("this torch has the older setting alone")
+    precision, rounded = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision
+    try:
+        if newer:
+            cudnn.conv.fp32_precision = "ieee"
+        kept = cudnn.conv.fp32_precision
+        with ordered_convolutions():
+            assert cudnn.deterministic and not cudnn.benchmark
+            assert newer or not cudnn.allow_tf32
+        assert not cudnn.deterministic
+        assert cudnn.conv.fp32_precision == kept
+    finally:
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = precision, rounded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,7 +264,25 @@ def _restore_planes(
 
 
 def _reproducible(model: TNRD) -> AbstractContextManager[Any]:
-    """On an NVIDIA GPU, convolutions whose sums are ordered, and rounded to TF32 only where products may be."""
-    if device_of(model).type != "cuda":
-        return contextlib.nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=allows_tf32())
+    """On an NVIDIA GPU, :func:`ordered_convolutions`."""
+    return ordered_convolutions() if device_of(model).type == "cuda" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def ordered_convolutions() -> Iterator[None]:
+    """For a while, cuDNN's sums are ordered, and products rounded to TF32 only where those of matrices may be."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.enabled, cudnn.benchmark, cudnn.deterministic
+    try:
+        rounded = cudnn.allow_tf32
+    except RuntimeError:  # somebody set the newer of torch's two settings, which stands
+        rounded = None
+    cudnn.enabled, cudnn.benchmark, cudnn.deterministic = True, False, True
+    if rounded is not None:
+        cudnn.allow_tf32 = allows_tf32()
+    try:
+        yield
+    finally:
+        cudnn.enabled, cudnn.benchmark, cudnn.deterministic = before
+        if rounded is not None:
+            cudnn.allow_tf32 = rounded
