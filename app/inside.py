@@ -53,6 +53,8 @@ def sheet(session: Session, key: str, step: int) -> tuple[str, str]:
     first = sum(1 for name in names if name is not None and name.order == 1)
     repeats = network(key).config.repeats
     shared = f" Steps share their weights in groups of {repeats}." if repeats > 1 else ""
+    if network(key).config.transposes:
+        shared += " The second half are the transposes of the first, with the same influence functions."
     text = (
         f"{len(kernels)} filters, {kernels.shape[1]} x {kernels.shape[2]} pixels, each with the derivative that it is "
         f"to leading order; {first} are of first order, the rest of second and higher, or read the companions.{shared}"
@@ -115,7 +117,7 @@ def influence_figure(session: Session, key: str, step: int, i: int, sigma: float
     inner, outer = (float(curve(level).flatten()[i]) for curve in (stage.argument_scale, stage.value_scale))
     z = torch.linspace(-9, 9, 401)
     functions = (stage.influence.psi, stage.influence.potential)
-    argument = (inner * z).expand(1, len(stage.influence.weights), -1)
+    argument = (inner * z).expand(1, network(key).config.filters, -1)
     psi, rho = (factor * f(argument)[0, i].numpy() for factor, f in zip((outer, outer / inner), functions, strict=True))
     figure = Figure(figsize=(6.4, 2.7), dpi=110, layout="constrained")
     titles = (r"influence $\psi(z)/\sigma$", r"potential $\rho(z)/\sigma^2$")

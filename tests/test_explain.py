@@ -208,6 +208,12 @@ def test_steps_that_share_weights_are_muted_together() -> None:
     assert restored(muted(model, [(0, 1)])).tobytes() != restored(muted(model, [(2, 1)])).tobytes()
 
 
+def test_a_filter_and_its_transpose_are_muted_together() -> None:
+    model = random_model(dataclasses.replace(TINY, filters=4, transposes=True))
+    assert restored(muted(model, [(0, 1)])).tobytes() == restored(muted(model, [(0, 3)])).tobytes()
+    assert restored(muted(model, [(0, 1)])).tobytes() != restored(muted(model, [(0, 2)])).tobytes()
+
+
 @pytest.mark.parametrize("place", [(2, 0), (-1, 0), (0, 3), (0, -1)], ids=str)
 def test_filters_that_are_not_there(place: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=rf"steps 0 to 1 of filters 0 to 2, got \({place[0]}, {place[1]}\)"):

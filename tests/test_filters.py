@@ -194,6 +194,20 @@ def test_the_seed_fixes_a_bank() -> None:
     assert not torch.equal(coefficients(3), coefficients(4))
 
 
+@pytest.mark.parametrize("components", [Components(), Components(3, 2, 2), Components(1, 3)], ids=str)
+def test_transposes_follow_their_kernels_and_share_the_coefficients(components: Components) -> None:
+    bank = scrambled(FilterBank(6, 3, components, vanishing_moments=(1, 2), transposes=True))
+    assert bank.picture.shape[0] == bank.companion.shape[0] == 3
+    first, last = bank().detach().chunk(2)
+    torch.testing.assert_close(last[:, components.observed :], first[:, components.observed :].mT)
+    fine = fine_kernels(bank)
+    torch.testing.assert_close(fine[3:], fine[:3].mT)
+    torch.testing.assert_close(bank().detach().flatten(1).norm(dim=1), torch.ones(6))
+    assert len(bank.operators()) == 6
+    for i, order in enumerate((1, 2, 1, 1, 2, 1)):
+        assert order == 1 or max(moment(fine[i, 0], a, b).abs() for a, b in ((1, 0), (0, 1))) < 1e-12
+
+
 @pytest.mark.parametrize("components", [Components(), Components(3), Components(1, 2, 2)], ids=str)
 def test_operators_name_every_filter_on_every_channel(components: Components) -> None:
     orders = (1, 2, 3)
@@ -249,6 +263,7 @@ def test_any_layout_gives_finite_kernels_of_the_right_shape(
         ({"vanishing_moments": ()}, r"vanishing_moments must lie in \[0, 4\]"),
         ({"vanishing_moments": (-1,)}, r"vanishing_moments must lie in \[0, 4\].*got \(-1,\)"),
         ({"vanishing_moments": (5,)}, r"vanishing_moments must lie in \[0, 4\] .*size 3, got \(5,\)"),
+        ({"filters": 3, "transposes": True}, "even in number, got 3"),
         ({"vanishing_moments": (2,), "basis": "dct"}, r"vanishing_moments must lie in \[0, 1\] for basis 'dct'"),
     ],
     ids=str,

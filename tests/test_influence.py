@@ -270,6 +270,30 @@ def level(*sigmas: float) -> Tensor:
     return torch.tensor(sigmas, dtype=torch.float64).view(-1, 1, 1, 1)
 
 
+def test_copies_are_the_same_functions_once_more() -> None:
+    once, twice = RadialBasisInfluence(2, 9, 3.0), RadialBasisInfluence(4, 9, 3.0, copies=2)
+    with torch.no_grad():
+        once.weights.normal_()
+        twice.weights.copy_(once.weights)
+    z = torch.linspace(-4, 4, 50).expand(1, 2, -1)
+    for name in ("psi", "slope", "potential"):
+        torch.testing.assert_close(getattr(twice, name)(z.repeat(1, 2, 1)), getattr(once, name)(z).repeat(1, 2, 1))
+    assert torch.equal(twice.table(), once.table().repeat(2, 1))
+    torch.testing.assert_close(twice.table_error(), once.table_error().repeat(2))
+    scale, responses = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1), z[..., None]
+    for exact in (False, True):
+        once.exact = twice.exact = exact
+        expected = once(responses, scale, ONE).repeat(1, 2, 1, 1)
+        torch.testing.assert_close(twice(responses.repeat(1, 2, 1, 1), scale.repeat(1, 2, 1, 1), ONE), expected)
+    curve, curves = SigmaCurve(2, 1), SigmaCurve(4, 1, copies=2)
+    with torch.no_grad():
+        curve.theta.normal_()
+        curves.theta.copy_(curve.theta)
+    assert torch.equal(curves(0.1 * ONE), curve(0.1 * ONE).repeat(1, 2, 1, 1))
+    with pytest.raises(ValueError, match="3 functions cannot be 2 copies"):
+        RadialBasisInfluence(3, 9, copies=2)
+
+
 @pytest.mark.parametrize("degree", [0, 1, 2, 5])
 def test_sigma_curve_is_the_exponential_of_a_chebyshev_polynomial(degree: int) -> None:
     curve = random_curve(degree)

@@ -22,7 +22,14 @@ TINY = TNRDConfig(stages=2, filters=3, kernel_size=3, nodes=11, reach=5.0, sigma
 COLOUR = dataclasses.replace(TINY, channels=3, companions=2)
 HALF = dataclasses.replace(TINY, grid=2, companions=3, vanishing_moments=(1, 2))
 SCALES = dataclasses.replace(TINY, scales=2)
-CONFIGS = {"grey": TINY, "colour with companions": COLOUR, "half resolution": HALF, "two scales": SCALES}
+PAIRS = dataclasses.replace(HALF, filters=4, transposes=True)
+CONFIGS = {
+    "grey": TINY,
+    "colour with companions": COLOUR,
+    "half resolution": HALF,
+    "two scales": SCALES,
+    "transposes": PAIRS,
+}
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 
 
@@ -95,6 +102,15 @@ def test_memory_layout_does_not_matter(config: TNRDConfig, size: tuple[int, int]
     for other in layouts:
         torch.testing.assert_close(model(other, 0.1), expected, rtol=0, atol=1e-6)
         assert torch.equal(other, x), "the input is left alone"
+
+
+@pytest.mark.parametrize("scales", [1, 2])
+def test_filters_with_their_transposes_treat_a_picture_and_its_transpose_alike(scales: int) -> None:
+    model = random_model(dataclasses.replace(PAIRS, companions=0, scales=scales))
+    x = picture(PAIRS, 1, 14, 9)
+    torch.testing.assert_close(model(x.mT, 0.1), model(x, 0.1).mT, rtol=0, atol=1e-6)
+    other = random_model(dataclasses.replace(HALF, companions=0, scales=scales))
+    assert not torch.allclose(other(x.mT, 0.1), other(x, 0.1).mT, rtol=0, atol=1e-3)
 
 
 # --- the noise level

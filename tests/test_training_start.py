@@ -79,6 +79,37 @@ def test_a_halved_step_moves_half_as_far_twice() -> None:
     torch.testing.assert_close(first, whole / 2, rtol=0, atol=1e-6)
 
 
+def test_other_sets_of_weights_are_the_old_ones_at_their_time() -> None:
+    model = trained(stages=6)
+    fewer = started(model, stages=10, repeats=2)
+    for new, old in enumerate([0, 1, 3, 4, 5]):  # their middles: 0.6, 1.8, 3, 4.2 and 5.4 of six steps
+        before, after = model.stage(old), fewer.stage(2 * new)
+        torch.testing.assert_close(after.filters(), before.filters(), rtol=0, atol=1e-6, check_dtype=False)
+        level = torch.full((1, 1, 1, 1), SIGMA, dtype=torch.float64)
+        for mine, theirs in ((after.reaction, before.reaction), (after.value_scale, before.value_scale)):
+            torch.testing.assert_close(mine(level), 0.6 * theirs(level), rtol=1e-5, atol=0, check_dtype=False)
+
+
+@pytest.mark.parametrize("changes", [{"nodes": 31}, {"reach": 14.0, "nodes": 29}])
+def test_other_nodes_carry_the_same_functions(changes: dict[str, object]) -> None:
+    model = trained()
+    refitted = started(model, **changes)
+    assert refitted.stages[0].influence.weights.shape[1] == changes["nodes"]
+    moved = (model(picture(1), SIGMA) - picture(1)).abs().max()
+    difference = refitted(picture(1), SIGMA) - model(picture(1), SIGMA)
+    assert difference.abs().max() < 0.01 * moved
+
+
+def test_transposes_keep_a_model_that_treats_a_picture_and_its_transpose_alike() -> None:
+    model = trained(stages=1, filters=6, companions=0)
+    symmetric = started(model, filters=12, transposes=True)
+    expected = (model(picture(1), SIGMA) + model(picture(1).mT, SIGMA).mT) / 2
+    torch.testing.assert_close(symmetric(picture(1), SIGMA), expected, rtol=0, atol=1e-6)
+    assert symmetric.config.parameter_count == model.config.parameter_count
+    wider = started(symmetric, filters=16, companions=2)
+    torch.testing.assert_close(wider(picture(1), SIGMA), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("sigma", [0.0, 3 / 255, SIGMA, 75 / 255])
 def test_a_colour_model_begins_as_the_grey_one_on_the_luminance(sigma: float) -> None:
     """The curves of the noise level are refitted, so that the two agree closely, not to rounding."""
@@ -107,12 +138,13 @@ def test_grey_stays_grey_at_the_start_of_a_colour_model() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"nodes": 17}, "nodes differ"),
+        ({"kernel_size": 5}, "kernel_size differ"),
         ({"filters": 3}, "narrower"),
         ({"companions": 1}, "narrower"),
         ({"scales": 1}, "narrower"),
+        ({"filters": 6, "transposes": True}, "narrower"),
+        ({"transposes": True}, "narrower"),
         ({"coarse_kernels": "rediscretised"}, "coarse_kernels differ"),
-        ({"stages": 3}, "2 sets of weights cannot start 3"),
         ({"channels": 2}, "1 channels cannot start one of 2"),
     ],
 )

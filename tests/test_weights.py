@@ -39,6 +39,9 @@ CONFIGS = {
         stages=3, filters=4, kernel_size=5, channels=3, grid=2, companions=2, basis="dct", vanishing_moments=(0, 1),
         norm="bounded", nodes=7, reach=5.5, node_width=0.8, sigma_degree=1, repeats=3,
     ),
+    "transposes": TNRDConfig(
+        stages=2, filters=6, kernel_size=3, grid=2, companions=2, nodes=9, scales=2, transposes=True,
+    ),
 }  # fmt: skip
 
 

@@ -15,6 +15,9 @@ other moment of degree below |alpha_i| + accuracy zero (total sum rules of that 
     q_i = D_alpha_i + sum_{a + b >= |alpha_i| + accuracy} theta_i[a, b] P_a (x) P_b,
 
 D_alpha the stencil of least norm; theta is what remains free to learn.
+
+A bank *with transposes* holds each kernel q(x, y) together with q(y, x): photographs look alike either way, and so the
+same coefficients serve twice.
 """
 
 from __future__ import annotations
@@ -73,6 +76,7 @@ class FilterBank(nn.Module):
         derivatives: Orders alpha = (rows, columns), repeated cyclically over the filters, that the kernels approximate
             on every channel; replaces ``vanishing_moments``, needs basis "moments" and norm "free".
         accuracy: Order of the sum rules beyond |alpha|, at least 1.
+        transposes: The last F/2 kernels are the transposes of the first F/2; F is even.
 
     Raises:
         ValueError: A setting is out of range.
@@ -94,8 +98,13 @@ class FilterBank(nn.Module):
         norm: str = "unit",
         derivatives: tuple[tuple[int, int], ...] = (),
         accuracy: int = 1,
+        transposes: bool = False,
     ) -> None:
         super().__init__()
+        if transposes and filters % 2:
+            raise ValueError(f"Filters with their transposes are even in number, got {filters}.")
+        self.transposes = transposes
+        filters = filters // 2 if transposes else filters
         self.components = components = components or Components()
         self.size = size
         self.norm = norm
@@ -133,9 +142,12 @@ class FilterBank(nn.Module):
         """The kernels, (F, C, k, k)."""
         g = self.components.grid
         fine = self.fixed + _from_coefficients(self.picture * self.free, self.fine_basis)
+        companion = _from_coefficients(self.companion, self.coarse_basis)
+        if self.transposes:
+            fine, companion = torch.cat([fine, fine.mT]), torch.cat([companion, companion.mT])
         kernels = functional.pixel_unshuffle(fine, g) if g > 1 else fine
         if self.components.companions:
-            kernels = torch.cat([kernels, _from_coefficients(self.companion, self.coarse_basis)], dim=1)
+            kernels = torch.cat([kernels, companion], dim=1)
         if self.norm == "free":
             return kernels
         length = kernels.flatten(1).norm(dim=1)[:, None, None, None]

@@ -36,11 +36,12 @@ class RadialBasisInfluence(nn.Module):
     """F influence functions with Gaussian radial-basis weights.
 
     Args:
-        filters: Number F of functions.
+        filters: Number F of functions, a multiple of ``copies``.
         nodes: Number J of Gaussians per function.
         reach: The nodes are equidistant on [-reach, reach], in units of the noise level.
         width: Standard deviation gamma of a Gaussian; the spacing of the nodes when None.
         initial: Function psi(z) that every psi_i starts from, fitted by least squares.
+        copies: How often the F/copies functions that have weights follow one another.
 
     Raises:
         ValueError: A setting is out of range.
@@ -56,18 +57,22 @@ class RadialBasisInfluence(nn.Module):
         reach: float = 12.0,
         width: float | None = None,
         initial: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
+        copies: int = 1,
     ) -> None:
         super().__init__()
         if nodes < 2 or not 0 < reach < math.inf or (width is not None and not 0 < width < math.inf):
             raise ValueError(f"psi needs 2 nodes or more, positive reach and width; got {nodes}, {reach}, {width}.")
         if max(nodes, 2 * reach / (width or reach)) > MAX_TABLE_WIDTHS:
             raise ValueError(f"psi spans more than {MAX_TABLE_WIDTHS} widths: {nodes} nodes, {reach}, {width}.")
+        if copies < 1 or filters % copies:
+            raise ValueError(f"{filters} functions cannot be {copies} copies of some.")
         centres = np.linspace(-reach, reach, nodes)
         self.width = float(centres[1] - centres[0]) if width is None else float(width)
         self.register_buffer("nodes", torch.tensor(centres, dtype=torch.get_default_dtype()), persistent=False)
         start = np.zeros(nodes) if initial is None else fit_influence(initial, centres, self.width)
-        weights = torch.tensor(np.tile(start, (filters, 1)), dtype=torch.get_default_dtype())
+        weights = torch.tensor(np.tile(start, (filters // copies, 1)), dtype=torch.get_default_dtype())
         self.weights = nn.Parameter(weights)
+        self.copies = copies
         samples, origin, spacing = _table_grid(centres, self.width)
         phi = np.exp(-0.5 * ((samples[None, :] - centres[:, None]) / self.width) ** 2)
         self.register_buffer("sampled_gaussians", torch.tensor(phi, dtype=torch.get_default_dtype()), persistent=False)
@@ -86,8 +91,12 @@ class RadialBasisInfluence(nn.Module):
             The shape of ``z``.
         """
         if self.exact:
-            return outer * exact_influence(inner * z, self.weights, self.nodes, self.width)
+            return outer * exact_influence(inner * z, self.all_weights(), self.nodes, self.width)
         return table_influence(z, self.table(), self.origin, self.spacing, inner, outer)
+
+    def all_weights(self) -> Tensor:
+        """The weights of all functions, (F, J)."""
+        return _repeated(self.weights, self.copies)
 
     def table(self) -> Tensor:
         """Samples of psi, (F, L), from ``origin`` at distance ``spacing``; linear interpolation errs by
@@ -96,12 +105,12 @@ class RadialBasisInfluence(nn.Module):
 
         on the table (see :meth:`table_error`), and by sum |w_j| exp(-TABLE_MARGIN^2/2) beyond it.
         """
-        return self.weights @ self.sampled_gaussians
+        return _repeated(self.weights @ self.sampled_gaussians, self.copies)
 
     @torch.no_grad()
     def table_error(self) -> Tensor:
         """A bound on |table(z) - psi(z)| over all z, one per function, (F,)."""
-        weights, nodes = self.weights.abs().double(), self.nodes.double()
+        weights, nodes = self.all_weights().abs().double(), self.nodes.double()
         # |phi''| has Lipschitz constant under 1.4; the finest sampling below adds that much times half a step.
         step = self.width / 64
         ends = (float(nodes[0]) - 9 * self.width, float(nodes[-1]) + 9 * self.width)
@@ -114,15 +123,15 @@ class RadialBasisInfluence(nn.Module):
 
     def psi(self, z: Tensor) -> Tensor:
         """psi_i(z) by the exact sum; z is (N, F, ...), in units of the noise level."""
-        return exact_influence(z, self.weights, self.nodes, self.width)
+        return exact_influence(z, self.all_weights(), self.nodes, self.width)
 
     def slope(self, z: Tensor) -> Tensor:
         """psi_i'(z) by the exact sum, not differentiable; shapes as in :meth:`psi`."""
-        return rbf_sum(z, self.weights, self.nodes, self.width, derivative=1)
+        return rbf_sum(z, self.all_weights(), self.nodes, self.width, derivative=1)
 
     def potential(self, z: Tensor) -> Tensor:
         """rho_i(z) with rho' = psi and rho(0) = 0, not differentiable; shapes as in :meth:`psi`."""
-        return rbf_sum(z, self.weights, self.nodes, self.width, derivative=-1)
+        return rbf_sum(z, self.all_weights(), self.nodes, self.width, derivative=-1)
 
 
 def fit_influence(
@@ -131,12 +140,12 @@ def fit_influence(
     """Radial-basis weights that fit a function in least squares on the span of the nodes.
 
     Args:
-        psi: The function to fit, vectorised.
+        psi: The function to fit, vectorised; (n,) values, or (n, F) of F functions at once.
         nodes: (J,) equidistant centres.
         width: gamma > 0.
 
     Returns:
-        (J,) weights w minimising int |sum_j w_j phi((z - m_j)/gamma) - psi(z)|^2 dz, sampled 8 times per node.
+        (J,) or (J, F) weights w minimising int |sum_j w_j phi((z - m_j)/gamma) - psi(z)|^2 dz, sampled 8 times a node.
     """
     z = np.linspace(nodes[0], nodes[-1], 8 * len(nodes))
     phi = np.exp(-0.5 * ((z[:, None] - nodes[None, :]) / width) ** 2)
@@ -151,16 +160,18 @@ class SigmaCurve(nn.Module):
     knee = 5/255, top = 75/255, x clamped to [-1, 1].
 
     Args:
-        count: Number of functions.
+        count: Number of functions, a multiple of ``copies``.
         degree: Degree of the polynomials.
         initial: Value of every function at the start, for all sigma.
+        copies: How often the count/copies functions that have coefficients follow one another.
     """
 
-    def __init__(self, count: int, degree: int = 3, initial: float = 1.0) -> None:
+    def __init__(self, count: int, degree: int = 3, initial: float = 1.0, copies: int = 1) -> None:
         super().__init__()
-        theta = torch.zeros(count, degree + 1)
+        theta = torch.zeros(count // copies, degree + 1)
         theta[:, 0] = math.log(initial)
         self.theta = nn.Parameter(theta)
+        self.copies = copies
 
     def forward(self, sigma: Tensor) -> Tensor:
         """Values (N, count, H, W) for noise levels (N, 1, H, W), on the [0, 1] intensity scale."""
@@ -170,7 +181,11 @@ class SigmaCurve(nn.Module):
         while len(features) < self.theta.shape[1]:
             features.append(2 * x * features[-1] - features[-2])
         powers = torch.cat(features[: self.theta.shape[1]], dim=1)
-        return torch.exp(torch.einsum("cd,ndhw->nchw", self.theta, powers))
+        return torch.exp(torch.einsum("cd,ndhw->nchw", _repeated(self.theta, self.copies), powers))
+
+
+def _repeated(rows: Tensor, copies: int) -> Tensor:
+    return rows.repeat(copies, 1) if copies > 1 else rows
 
 
 def _table_grid(nodes: NDArray[np.float64], width: float) -> tuple[NDArray[np.float64], float, float]:

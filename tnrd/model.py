@@ -42,6 +42,8 @@ class TNRDConfig:
         norm: "unit", "bounded" or "free" kernels.
         derivatives: Orders that the kernels approximate, in place of vanishing moments (:mod:`tnrd.filters`).
         accuracy: Order of their sum rules beyond the derivative's own.
+        transposes: The last F/2 filters are the transposes of the first F/2 and share their influence functions, and so
+            their parameters.
         nodes: Gaussians per influence function.
         reach: The nodes span [-reach, reach] noise levels.
         node_width: Standard deviation of a Gaussian in noise levels; None for the spacing of the nodes.
@@ -63,6 +65,7 @@ class TNRDConfig:
     norm: str = "unit"
     derivatives: tuple[tuple[int, int], ...] = ()
     accuracy: int = 1
+    transposes: bool = False
     nodes: int = 63
     reach: float = 12.0
     node_width: float | None = None
@@ -99,8 +102,9 @@ class TNRDConfig:
     def parameter_count(self) -> int:
         """Number of coefficients that a model of this shape holds."""
         coefficients = self.channels * (self.kernel_size * self.grid) ** 2 + self.companions * self.kernel_size**2
-        influence = self.filters * (self.nodes + 2 * (self.sigma_degree + 1))
-        step = self.filters * coefficients + self.scales * influence + self.sigma_degree + 1
+        own = self.filters // 2 if self.transposes else self.filters
+        influence = own * (self.nodes + 2 * (self.sigma_degree + 1))
+        step = own * coefficients + self.scales * influence + self.sigma_degree + 1
         lift = self.companions * self.channels * (LIFT_SIZE * self.grid) ** 2
         return lift + step * (self.stages // self.repeats)
 
@@ -151,11 +155,13 @@ class TNRD(nn.Module):
             norm=c.norm,
             derivatives=c.derivatives,
             accuracy=c.accuracy,
+            transposes=c.transposes,
         )
         # Unit-norm kernels spread F units of energy over C components: this keeps the first steps stable.
         amplitude = 0.3 * c.components.total / c.filters
-        psi = RadialBasisInfluence(c.filters, c.nodes, c.reach, c.node_width, initial_influence(amplitude))
-        coarse = [RadialBasisInfluence(c.filters, c.nodes, c.reach, c.node_width) for _ in range(1, c.scales)]
+        shape, copies = (c.filters, c.nodes, c.reach, c.node_width), 2 if c.transposes else 1
+        psi = RadialBasisInfluence(*shape, initial_influence(amplitude), copies)
+        coarse = [RadialBasisInfluence(*shape, copies=copies) for _ in range(1, c.scales)]
         return DiffusionStage(bank, psi, 0.5 if first else 0.1, c.sigma_degree, coarse, c.coarse_kernels)
 
     def stage(self, t: int) -> DiffusionStage:

@@ -48,10 +48,10 @@ class ScaledInfluence(nn.Module):
 
     def __init__(self, influence: RadialBasisInfluence, degree: int) -> None:
         super().__init__()
-        count = influence.weights.shape[0]
         self.influence = influence
-        self.argument_scale = SigmaCurve(count, degree)
-        self.value_scale = SigmaCurve(count, degree)
+        count, copies = len(influence.weights) * influence.copies, influence.copies
+        self.argument_scale = SigmaCurve(count, degree, copies=copies)
+        self.value_scale = SigmaCurve(count, degree, copies=copies)
 
     def scales(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Factors on the argument and on the value of psi, (N, F, 1, 1) or (N, F, H, W)."""

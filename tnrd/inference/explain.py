@@ -90,7 +90,8 @@ def muted(model: TNRD, filters: Iterable[tuple[int, int]]) -> TNRD:
     """A copy of a model in which single filters do nothing: their influence function psi is 0.
 
     The copy shares nothing with the model. Steps that share one set of weights (``TNRDConfig.repeats`` > 1) share
-    their filters too: muting one mutes it in all of those steps.
+    their filters too: muting one mutes it in all of those steps. So do a filter and its transpose
+    (``TNRDConfig.transposes``): muting one mutes both.
 
     Args:
         model: Left as it is.
@@ -110,7 +111,7 @@ def muted(model: TNRD, filters: Iterable[tuple[int, int]]) -> TNRD:
                 raise ValueError(f"The model has the steps 0 to {steps - 1} of filters 0 to {count - 1}, got {(t, i)}.")
             stage = twin.stage(t)
             for scaled in (stage, *stage.coarse):
-                scaled.influence.weights[i] = 0.0
+                scaled.influence.weights[i % len(scaled.influence.weights)] = 0.0
     return twin
 
 

@@ -27,10 +27,11 @@ def card(model: TNRD, recipe: Recipe, recipe_text: str, sha256: str, scores: Map
     rows = "".join(f"| {sigma:g} | {value:.2f} |\n" for sigma, value in scores.items())
     grids = f", on {c.scales} grids with {c.coarse_kernels} kernels" if c.scales > 1 else ""
     table = f"| sigma | PSNR (dB) |\n|---|---|\n{rows}" if rows else "not measured\n"
+    transposes = f" ({c.filters // 2} and their transposes)" if c.transposes else ""
     shape = (
-        f"{c.stages} steps, {c.filters} filters of {c.kernel_size} x {c.kernel_size} on {c.components.total} "
-        f"components ({c.components.observed} observed, {c.companions} companions; grid {c.grid}){grids}, {c.nodes} "
-        f"Gaussians per influence function; {count:,} parameters."
+        f"{c.stages} steps, {c.filters} filters{transposes} of {c.kernel_size} x {c.kernel_size} on "
+        f"{c.components.total} components ({c.components.observed} observed, {c.companions} companions; grid "
+        f"{c.grid}){grids}, {c.nodes} Gaussians per influence function; {count:,} parameters."
     )
     lines = [
         f"# {recipe.name}",

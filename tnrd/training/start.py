@@ -1,7 +1,8 @@
 """Where training begins when it begins from another model's weights.
 
-* *Shorter steps.* A set of weights repeated r times as often takes r steps of length h/r for each of length h: a finer
-  discretisation of the same diffusion.
+* *Steps of another length.* T' steps for T are another discretisation of the same diffusion: each set of weights is the
+  old one at the middle of the time that it serves, and the lengths of its steps change by T/T'. So a set that is
+  repeated twice as often takes two steps of half the length for each.
 * *Colour from grey.* A grey model acts on the luminance v = (R + G + B)/3 of an RGB picture u, whose noise is
   sigma/sqrt(3). With the unit vector m = (1, 1, 1)/sqrt(3), so that v = <m, u>/sqrt(3), its step on v is a step on u
   by the kernels k (x) m and the same influence functions at that noise level: all that changes is where along the
@@ -10,6 +11,9 @@
   new ones read only what the old ones do not, the chrominance and the new companions, and diffuse those as a fresh
   model does. Otherwise the new filters read everything and start with psi = 0: the result is the old model's.
 * *More grids.* The coarser ones start with psi = 0, too.
+* *Transposes.* An old filter and its transpose move half as far each: the same as before, in so far as the old model
+  treats a picture and its transpose alike.
+* *Other nodes of psi.* Its weights are fitted anew by least squares.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tnrd.influence import SIGMA_KNEE, SIGMA_TOP, SigmaCurve
+from tnrd.influence import SIGMA_KNEE, SIGMA_TOP, RadialBasisInfluence, SigmaCurve, fit_influence
 from tnrd.model import TNRD, TNRDConfig
 from tnrd.stage import DiffusionStage, ScaledInfluence
 
@@ -34,8 +38,8 @@ def start_from(model: TNRD, config: TNRDConfig) -> TNRD:
 
     Args:
         model: The weights to begin from.
-        config: May have more stages in as many sets of weights, more filters, more companions, more scales, and 3
-            channels for 1.
+        config: May have other stages, repeats and nodes, more filters, transposes of them, more companions, more
+            scales, and 3 channels for 1.
 
     Returns:
         A new model. The coefficients that ``model`` does not fix are drawn from torch's generator.
@@ -44,9 +48,12 @@ def start_from(model: TNRD, config: TNRDConfig) -> TNRD:
         ValueError: The shapes differ in anything else.
     """
     old = model.config
-    free = {"stages", "repeats", "filters", "companions", "channels", "scales"}
+    free = {"stages", "repeats", "nodes", "reach", "node_width", "filters", "companions", "channels", "scales"}
     if old.scales == 1:
         free.add("coarse_kernels")
+    paired = config.transposes and not old.transposes
+    if paired:
+        free.add("transposes")
     differing = [
         field.name
         for field in dataclasses.fields(config)
@@ -55,20 +62,23 @@ def start_from(model: TNRD, config: TNRDConfig) -> TNRD:
     if differing:
         raise ValueError(f"Weights of {old} cannot start a model of {config}: {', '.join(differing)} differ.")
     result = TNRD(config)
-    if len(model.stages) != len(result.stages):
-        raise ValueError(f"{len(model.stages)} sets of weights cannot start {len(result.stages)}.")
-    if any(getattr(config, name) < getattr(old, name) for name in ("filters", "companions", "scales")):
+    narrower = any(getattr(config, name) < getattr(old, name) for name in ("companions", "scales"))
+    if narrower or config.filters < (2 if paired else 1) * old.filters:
         raise ValueError(f"Weights of {old} cannot start the narrower model {config}.")
     if config.channels != old.channels and (old.channels, config.channels) != (1, 3):
         raise ValueError(f"A model of {old.channels} channels cannot start one of {config.channels}.")
     wide = config.channels > old.channels
     if result.lift is not None:
         result.lift.picture.copy_(_embed(model.lift.picture if model.lift else None, result.lift.picture, wide))
-    for t, stage in enumerate(result.stages):
-        _begin(model.stages[t], stage, wide)  # type: ignore[arg-type]
+    for s, stage in enumerate(result.stages):
+        middle = (2 * s + 1) * len(model.stages) // (2 * len(result.stages))
+        _begin(model.stages[middle], stage, wide)  # type: ignore[arg-type]
         rates = [stage.reaction, stage.value_scale, *(scale.value_scale for scale in stage.coarse)]  # type: ignore
         for curve in rates:
-            curve.theta[:, 0] -= math.log(config.repeats / old.repeats)
+            curve.theta[:, 0] -= math.log(config.stages / old.stages)
+        if paired:
+            for scale in (stage, *stage.coarse):  # type: ignore[misc]
+                scale.value_scale.theta[:, 0] -= math.log(2)
     return result
 
 
@@ -88,11 +98,24 @@ def _begin(old: DiffusionStage, new: DiffusionStage, wide: bool) -> None:
 
 def _begin_influence(old: ScaledInfluence, new: ScaledInfluence, wide: bool) -> None:
     count = old.influence.weights.shape[0]
-    new.influence.weights[:count] = old.influence.weights
+    new.influence.weights[:count] = _refitted(old.influence, new.influence)
     if not wide:
         new.influence.weights[count:] = 0
     _begin_curve(old.argument_scale, new.argument_scale, wide)
     _begin_curve(old.value_scale, new.value_scale, wide)
+
+
+def _refitted(old: RadialBasisInfluence, new: RadialBasisInfluence) -> Tensor:
+    """The old functions as weights (F, J) of the new nodes."""
+    if torch.equal(old.nodes, new.nodes) and old.width == new.width:
+        return old.weights
+    count = old.weights.shape[0]
+    fitted = fit_influence(
+        lambda z: old.psi(torch.from_numpy(z).to(old.weights).expand(1, count, -1))[0].T.numpy(),
+        new.nodes.double().numpy(),
+        new.width,
+    )
+    return torch.from_numpy(fitted.T).to(new.weights)
 
 
 def _begin_curve(old: SigmaCurve, new: SigmaCurve, wide: bool) -> None:
