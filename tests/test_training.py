@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -43,6 +44,8 @@ def test_weighted_mse_is_the_formula() -> None:
     u, clean, sigma = torch.rand(3, 1, 4, 5), torch.rand(3, 1, 4, 5), torch.tensor([0.0, 0.1, 0.2])
     expected = np.mean([float(((u[n] - clean[n]) ** 2).mean()) / (float(sigma[n]) + 1 / 255) for n in range(3)])
     assert float(weighted_mse(u, clean, sigma)) == pytest.approx(expected, rel=1e-5)
+    roots = np.mean([math.sqrt(float(weighted_mse(u[[n]], clean[[n]], sigma[[n]])) + 2e-4) for n in range(3)])
+    assert float(weighted_mse(u, clean, sigma, power=0.5)) == pytest.approx(roots, rel=1e-5)
     several = weighted_mse(torch.stack([u, clean, u]), clean, sigma)
     torch.testing.assert_close(several, torch.tensor([expected, 0.0, expected], dtype=several.dtype))
 

@@ -32,6 +32,7 @@ class Phase:
         warmup: Updates of linear increase.
         average: Decay of the moving average of the weights that is validated and saved; 0 keeps the last weights.
         deep_supervision: Weight of the mean loss of the inner states u_1 ... u_{T-1}, which makes them pictures too.
+        loss_power: Exponent of a crop's error in the loss, in (0, 1] (:func:`tnrd.training.losses.weighted_mse`).
         sigma_exponent: Levels are low + (high - low) u^p with u uniform on [0, 1]; p > 1 shows more of the low ones.
     """
 
@@ -46,6 +47,7 @@ class Phase:
     warmup: int = 100
     average: float = 0.999
     deep_supervision: float = 0.0
+    loss_power: float = 1.0
     sigma_exponent: float = 1.0
 
     def __post_init__(self) -> None:
@@ -61,6 +63,8 @@ class Phase:
             raise ValueError(f"Learning rates must be positive and warmup at least 0, got {self}.")
         if not 0 <= self.average < 1 or self.deep_supervision < 0:
             raise ValueError(f"average must lie in [0, 1) and deep_supervision be at least 0, got {self}.")
+        if not 0 < self.loss_power <= 1:
+            raise ValueError(f"loss_power must lie in (0, 1], got {self.loss_power}.")
         if not 0 < self.sigma_exponent < math.inf:
             raise ValueError(f"sigma_exponent must be positive, got {self.sigma_exponent}.")
 

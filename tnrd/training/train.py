@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 Image = NDArray[np.uint8]
-CHECKPOINT_FORMAT = 3
+CHECKPOINT_FORMAT = 4
 
 
 class Trainer:
@@ -203,9 +203,10 @@ class Trainer:
     def _loss(self, phase: Phase, clean: Tensor, noisy: Tensor, sigma: Tensor, steps: range) -> Tensor:
         target, _ = self.model.to_grid(clean, sigma.view(-1, 1, 1, 1))
         states = [u[:, : target.shape[1]] for u in self.model.states(noisy, sigma, steps=steps.stop)][1:]
-        total = weighted_mse(states[-1], target, sigma)
+        total = weighted_mse(states[-1], target, sigma, phase.loss_power)
         if phase.deep_supervision and len(states) > 1:
-            total = total + phase.deep_supervision * weighted_mse(torch.stack(states[:-1]), target, sigma).mean()
+            inner = weighted_mse(torch.stack(states[:-1]), target, sigma, phase.loss_power)
+            total = total + phase.deep_supervision * inner.mean()
         return total
 
     def _select(self, steps: range) -> list[nn.Parameter]:
