@@ -157,6 +157,18 @@ def test_gradients_under_a_map_come_from_the_reference_or_not_at_all() -> None:
         solve(arguments, "numba")
 
 
+def test_float32_stays_float32_whatever_the_default() -> None:
+    arguments = problem((2, 8, 4, 9, 12, 6, 3))
+    expected = solve(arguments, "numba")
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = solve(arguments, "numba")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {t.dtype for t in found} == {torch.float32}
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 @pytest.mark.parametrize("layout", ["among NaN", "transposed", "channels last"])
 def test_memory_layout_does_not_matter(layout: str) -> None:
     arguments = problem((2, 3, 2, 21, 18, 5, 5))

@@ -53,7 +53,7 @@ def step(
     reaction: Tensor,
 ) -> Tensor:  # fmt: skip
     """The step; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`."""
-    out = torch.empty(u.shape)
+    out = torch.empty(u.shape, dtype=torch.float32)
     with entrance():
         layout = plan(tuple(u.shape), len(kernels), kernels.shape[-1], False, use_torch_threads())
         loops = step_winograd_numba if layout.by_points else step_forward_numba
@@ -83,7 +83,7 @@ def step_backward(
         jobs, taps = len(layout.jobs) - 1, len(layout.offsets)
         points = (POINTS,) if layout.by_points else ()
         to_kernels = torch.zeros(jobs, layout.buffers.planes + LEFT, *points, taps, dtype=torch.float64)
-        to_table = torch.zeros(jobs, COPIES, *table.shape, 2)
+        to_table = torch.zeros(jobs, COPIES, *table.shape, 2, dtype=torch.float32)
         to_scales = torch.zeros(jobs, len(u), 2, filters, dtype=torch.float64)
         loops = step_winograd_numba if layout.by_points else step_backward_numba
         loops.backward(
