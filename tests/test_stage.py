@@ -13,7 +13,7 @@ from tnrd.filters import Components, FilterBank
 from tnrd.influence import RadialBasisInfluence
 from tnrd.kernels.correlate_torch import correlate
 from tnrd.kernels.step_torch import diffusion_force
-from tnrd.stage import DiffusionStage, Prepared, initial_influence, lift_bank, prepare_together
+from tnrd.stage import DiffusionStage, initial_influence, lift_bank
 
 LAYOUTS = [Components(), Components(channels=3), Components(grid=2, companions=2)]
 
@@ -226,35 +226,3 @@ def test_companions_are_lifted_from_differences_of_the_picture(components: Compo
     assert kernels.shape == (components.companions, components.observed, 3, 3)
     flat = torch.full((1, components.observed, 4, 4), 0.8)
     assert float(correlate(flat, kernels).abs().max()) < 1e-13
-
-
-@pytest.mark.parametrize("coarser", [0, 1])
-@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (1, 1, 4, 6)])
-def test_stages_prepared_together_are_those_prepared_one_by_one(coarser: int, shape: tuple[int, ...]) -> None:
-    stages = []
-    for _ in range(3):
-        influences = [RadialBasisInfluence(4, 9, reach=4.0) for _ in range(1 + coarser)]
-        stages.append(DiffusionStage(FilterBank(4, 3), influences[0], 0.4, 2, influences[1:]))
-        with torch.no_grad():
-            for parameter in stages[-1].parameters():
-                parameter += 0.3 * torch.randn_like(parameter)
-    sigma = 0.2 * torch.rand(shape)
-    parameters = [p for stage in stages for p in stage.parameters()]
-
-    def gradients(found: list[list[Prepared]]) -> tuple[Tensor, ...]:
-        total = sum(t.square().sum() * (1 + i) for i, grids in enumerate(found) for grid in grids for t in grid)
-        assert isinstance(total, Tensor)
-        return torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
-
-    names = [dict(stage.named_parameters()) for stage in stages]
-    together, alone = prepare_together(stages, sigma), [stage.prepare(sigma) for stage in stages]
-    assert all(now[name] is p for now, stage in zip(names, stages, strict=True) for name, p in stage.named_parameters())
-    for grids, expected in zip(together, alone, strict=True):
-        torch.testing.assert_close([tuple(grid) for grid in grids], [tuple(grid) for grid in expected])
-    torch.testing.assert_close(gradients(together), gradients(alone))
-
-
-def test_stages_that_do_not_learn_are_prepared_without_a_gradient() -> None:
-    stages = [random_stage(exact=False).requires_grad_(t == 1) for t in range(3)]
-    found = prepare_together(stages, torch.full((1, 1, 1, 1), 0.1))
-    assert [any(t.requires_grad for grid in grids for t in grid) for grids in found] == [False, True, False]

@@ -175,13 +175,22 @@ class SigmaCurve(nn.Module):
 
     def forward(self, sigma: Tensor) -> Tensor:
         """Values (N, count, H, W) for noise levels (N, 1, H, W), on the [0, 1] intensity scale."""
-        x = 2 * torch.log1p(sigma / SIGMA_KNEE) / math.log1p(SIGMA_TOP / SIGMA_KNEE) - 1
-        x = x.clamp(-1, 1)
-        features = [torch.ones_like(x), x]
-        while len(features) < self.theta.shape[1]:
-            features.append(2 * x * features[-1] - features[-2])
-        powers = torch.cat(features[: self.theta.shape[1]], dim=1)
-        return torch.exp(torch.einsum("cd,ndhw->nchw", _repeated(self.theta, self.copies), powers))
+        return curve_values(self.coefficients(), sigma)
+
+    def coefficients(self) -> Tensor:
+        """theta of all functions, (count, degree + 1)."""
+        return _repeated(self.theta, self.copies)
+
+
+def curve_values(theta: Tensor, sigma: Tensor) -> Tensor:
+    """Values (N, count, H, W) of the curves with coefficients (count, degree + 1), see :class:`SigmaCurve`."""
+    x = 2 * torch.log1p(sigma / SIGMA_KNEE) / math.log1p(SIGMA_TOP / SIGMA_KNEE) - 1
+    x = x.clamp(-1, 1)
+    features = [torch.ones_like(x), x]
+    while len(features) < theta.shape[1]:
+        features.append(2 * x * features[-1] - features[-2])
+    powers = torch.cat(features[: theta.shape[1]], dim=1)
+    return torch.exp(torch.einsum("cd,ndhw->nchw", theta, powers))
 
 
 def _repeated(rows: Tensor, copies: int) -> Tensor:

@@ -16,7 +16,8 @@ from tnrd.filters import Components, FilterBank
 from tnrd.influence import RadialBasisInfluence
 from tnrd.kernels.correlate_torch import correlate
 from tnrd.multiscale import coarse_size
-from tnrd.stage import GALERKIN, DiffusionStage, initial_influence, lift_bank, prepare_together
+from tnrd.preparation import Kept, prepare_together, weights_of
+from tnrd.stage import GALERKIN, DiffusionStage, Prepared, initial_influence, lift_bank
 
 LIFT_SIZE = 3
 MOST_SCALES = 6
@@ -140,6 +141,7 @@ class TNRD(nn.Module):
         super().__init__()
         self.config = config
         self.engine = "auto"
+        self._kept: Kept | None = None
         components = config.components
         self.lift = lift_bank(components, LIFT_SIZE) if config.companions else None
         self.stages = nn.ModuleList([self._new_stage(first=t == 0) for t in range(config.stages // config.repeats)])
@@ -228,13 +230,23 @@ class TNRD(nn.Module):
         yield u
         stages = [self.stage(t) for t in range(self.config.stages if steps is None else steps)]
         # All matrix products first: their threads go on spinning for a while, and a compiled step would have to wait.
-        distinct = list(dict.fromkeys(stages))
-        together = u.is_cuda and distinct
-        found = prepare_together(distinct, level) if together else [stage.prepare(level) for stage in distinct]
-        prepared = dict(zip(distinct, found, strict=True))
+        prepared = self._prepare(list(dict.fromkeys(stages)), level)
         for stage in stages:
             u = stage(u, f, level, self.engine, prepared[stage])
             yield u
+
+    def _prepare(self, stages: list[DiffusionStage], level: Tensor) -> dict[DiffusionStage, list[Prepared]]:
+        """What these steps, the first ones, are computed with."""
+        if level.is_cuda and stages:
+            return dict(zip(stages, prepare_together(stages, level), strict=True))
+        asked_for = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        weights = None if asked_for or self.config.scales > 1 or level.shape[2:] != (1, 1) else weights_of(self)
+        if weights is None or any(version is None for _, version in weights):  # changes would go unseen
+            return {stage: stage.prepare(level) for stage in stages}
+        kept = self._kept
+        if kept is None or kept.weights != weights:
+            kept = self._kept = Kept(list(self.stages), weights)  # type: ignore[arg-type]
+        return dict(zip(stages, kept.at(level), strict=False))
 
     @torch.no_grad()
     def energy(self, x: Tensor, f: Tensor, sigma: float | Tensor) -> Tensor:

@@ -13,7 +13,6 @@ With more than one scale the diffusion of the restricted image, prolonged back, 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -143,40 +142,6 @@ class DiffusionStage(ScaledInfluence):
         potential = outer / inner * self.influence.potential(inner * correlate(u, self.filters()))
         data = denoising_energy(u[:, : f.shape[1]], f, self.reaction(sigma))
         return potential.flatten(1).sum(1) + data
-
-
-def prepare_together(stages: Sequence[DiffusionStage], sigma: Tensor) -> list[list[Prepared]]:
-    """:meth:`DiffusionStage.prepare` of stages of one shape at once.
-
-    As many small operations as for one, which is what counts on a GPU; differentiable in the parameters that learn.
-    """
-    # A copy, since the parameters of the template change for a while, and other threads may use the stage.
-    own = {id(tensor): tensor for tensor in (*stages[0].parameters(), *stages[0].buffers())}
-    template = _Preparation(copy.deepcopy(stages[0], own))
-    parameters_of = [dict(_Preparation(stage).named_parameters()) for stage in stages]
-    together = {name: torch.stack([of[name] for of in parameters_of]) for name in parameters_of[0]}
-
-    def prepare(parameters: dict[str, Tensor]) -> list[tuple[Tensor, ...]]:
-        return torch.func.functional_call(template, parameters, (sigma,))  # type: ignore[no-any-return]
-
-    grids = [[tensor.unbind() for tensor in grid] for grid in torch.func.vmap(prepare)(together)]
-    found = [[Prepared(*(of_stage[t] for of_stage in grid)) for grid in grids] for t in range(len(stages))]
-    learn = [any(p.requires_grad for p in stage.parameters()) for stage in stages]
-    return [
-        of_stage if learns else [Prepared(*(tensor.detach() for tensor in grid)) for grid in of_stage]
-        for of_stage, learns in zip(found, learn, strict=True)
-    ]
-
-
-class _Preparation(nn.Module):
-    """``prepare`` as a module's call, for :func:`torch.func.functional_call`."""
-
-    def __init__(self, stage: DiffusionStage) -> None:
-        super().__init__()
-        self.stage = stage
-
-    def forward(self, sigma: Tensor) -> list[tuple[Tensor, ...]]:
-        return [tuple(grid) for grid in self.stage.prepare(sigma)]
 
 
 def _step(u: Tensor, f: Tensor, psi: RadialBasisInfluence, prepared: Prepared, engine: str) -> Tensor:

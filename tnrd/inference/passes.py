@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tnrd.model import TNRD
+from tnrd.preparation import weights_of
 
 Pass = Callable[[Tensor, Tensor], Tensor]  # from pictures and noise level to the result
 MOST_PASSES = 2  # of a model: each holds the memory of a whole pass
@@ -89,18 +90,3 @@ def kind_of(model: TNRD, x: Tensor, level: Tensor, strength: float) -> tuple[Any
     switches = cudnn.enabled, cudnn.benchmark, cudnn.deterministic, torch.are_deterministic_algorithms_enabled()
     picture = tuple(x.shape), x.stride(), x.dtype, x.device
     return *picture, tuple(level.shape), strength, model.engine, *products, *switches
-
-
-def weights_of(model: TNRD) -> tuple[Any, ...] | None:
-    """Where the weights lie and how often they were changed; None for a model that cannot be recorded."""
-    found: list[Any] = []
-    rest: list[Any] = [model]
-    while rest:
-        parts = rest.pop().__dict__  # module.parameters() and the like take several times as long
-        if parts.get("exact") or parts["_forward_hooks"] or parts["_forward_pre_hooks"]:
-            return None  # the host has to take part in every call
-        rest += [module for module in parts["_modules"].values() if module is not None]
-        for tensor in (*parts["_parameters"].values(), *parts["_buffers"].values()):
-            if tensor is not None:
-                found.append((tensor.data_ptr(), None if tensor.is_inference() else tensor._version))
-    return tuple(found)

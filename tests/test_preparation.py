@@ -1,0 +1,182 @@
+"""Preparation of all steps at once: together on a GPU, kept while the weights stay where one only restores."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tnrd.filters import FilterBank
+from tnrd.influence import RadialBasisInfluence
+from tnrd.model import TNRD, TNRDConfig
+from tnrd.preparation import Kept, prepare_together, weights_of
+from tnrd.stage import DiffusionStage, Prepared
+
+SHAPE = TNRDConfig(stages=4, filters=4, kernel_size=3, grid=2, companions=2, nodes=9, repeats=2, transposes=True)
+
+
+@pytest.fixture(autouse=True)
+def double_precision() -> Iterator[None]:
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(previous)
+
+
+def scrambled(module: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+
+
+def random_stage(coarser: int = 0) -> DiffusionStage:
+    influences = [RadialBasisInfluence(4, 9, reach=4.0) for _ in range(1 + coarser)]
+    stage = DiffusionStage(FilterBank(4, 3), influences[0], 0.4, 2, influences[1:])
+    scrambled(stage)
+    return stage
+
+
+def random_model(config: TNRDConfig = SHAPE) -> TNRD:
+    model = TNRD(config)
+    scrambled(model)
+    return model
+
+
+# --- together
+
+
+@pytest.mark.parametrize("coarser", [0, 1])
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (1, 1, 4, 6)])
+def test_stages_prepared_together_are_those_prepared_one_by_one(coarser: int, shape: tuple[int, ...]) -> None:
+    stages = [random_stage(coarser) for _ in range(3)]
+    sigma = 0.2 * torch.rand(shape)
+    parameters = [p for stage in stages for p in stage.parameters()]
+
+    def gradients(found: list[list[Prepared]]) -> tuple[Tensor, ...]:
+        total = sum(t.square().sum() * (1 + i) for i, grids in enumerate(found) for grid in grids for t in grid)
+        assert isinstance(total, Tensor)
+        return torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
+
+    names = [dict(stage.named_parameters()) for stage in stages]
+    together, alone = prepare_together(stages, sigma), [stage.prepare(sigma) for stage in stages]
+    assert all(now[name] is p for now, stage in zip(names, stages, strict=True) for name, p in stage.named_parameters())
+    for grids, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close([tuple(grid) for grid in grids], [tuple(grid) for grid in expected])
+    torch.testing.assert_close(gradients(together), gradients(alone))
+
+
+def test_stages_that_do_not_learn_are_prepared_without_a_gradient() -> None:
+    stages = [random_stage().requires_grad_(t == 1) for t in range(3)]
+    found = prepare_together(stages, torch.full((1, 1, 1, 1), 0.1))
+    assert [any(t.requires_grad for grid in grids for t in grid) for grids in found] == [False, True, False]
+
+
+# --- kept
+
+
+def restored(model: TNRD, sigma: float | Tensor = 0.1) -> Tensor:
+    x = torch.rand(2, model.config.channels, 9, 7, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return model(x, sigma)
+
+
+def expected(model: TNRD, sigma: float | Tensor = 0.1) -> Tensor:
+    """With gradients nothing is kept."""
+    x = torch.rand(2, model.config.channels, 9, 7, generator=torch.Generator().manual_seed(1))
+    return model(x, sigma).detach()
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.1, torch.tensor([0.02, 0.3]), 0.2 * torch.rand(2, 1, 9, 7)], ids=str)
+def test_what_is_kept_gives_the_same_result(sigma: float | Tensor) -> None:
+    model = random_model()
+    for _ in range(2):
+        torch.testing.assert_close(restored(model, sigma), expected(model, sigma), rtol=0, atol=1e-12)
+
+
+def test_kernels_and_tables_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, made = random_model(), []
+    original = FilterBank.forward
+    monkeypatch.setattr(FilterBank, "forward", lambda bank: made.append(bank) or original(bank))
+    banks = [stage.filters for stage in model.stages]
+    for sigma in (0.1, 0.1, 0.2):
+        restored(model, sigma)
+    assert [bank for bank in made if bank in banks] == banks
+
+
+CHANGES: dict[str, Callable[[TNRD], object]] = {
+    "a weight": lambda model: model.stage(3).influence.weights.mul_(1.5),
+    "a curve": lambda model: model.stage(0).reaction.theta.add_(0.5),
+    "a step of an optimiser": lambda model: torch._foreach_add_(list(model.parameters()), 0.1),
+    "other weights": lambda model: model.load_state_dict(random_model().state_dict()),
+    "other weights put in place": lambda model: model.load_state_dict(random_model().state_dict(), assign=True),
+    "a buffer": lambda model: model.stage(0).filters.free.zero_(),
+    "the exact sum": lambda model: setattr(model.stage(1).influence, "exact", True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_change_of_the_weights_is_seen(change: Callable[[TNRD], object]) -> None:
+    model = random_model()
+    before = restored(model)
+    with torch.no_grad():
+        change(model)
+    after = restored(model)
+    torch.testing.assert_close(after, expected(model), rtol=0, atol=1e-12)
+    assert not torch.equal(after, before)
+
+
+def test_a_copy_keeps_its_own() -> None:
+    model = random_model()
+    before = restored(model)
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin.stage(0).influence.weights.mul_(2)
+    torch.testing.assert_close(restored(twin), expected(twin), rtol=0, atol=1e-12)
+    assert torch.equal(restored(model), before)
+    assert "_kept" not in "".join(model.state_dict())
+
+
+def test_parameters_put_in_place_for_a_call_are_used() -> None:
+    model = random_model()
+    before = restored(model)
+    others = {name: 1.1 * p.detach() for name, p in model.named_parameters()}
+    x = torch.rand(2, 1, 9, 7, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        result = torch.func.functional_call(model, others, (x, 0.1))
+    assert (result - before).abs().max() > 1e-6
+    model.load_state_dict(others)
+    torch.testing.assert_close(result, expected(model), rtol=0, atol=1e-12)
+
+
+def test_weights_that_cannot_be_watched_are_not_kept() -> None:
+    with torch.inference_mode():
+        model = random_model()
+        before = restored(model)
+        model.stage(0).influence.weights.mul_(2)
+        assert not torch.equal(restored(model), before)
+
+
+def test_single_precision_in_inference_mode_and_then_a_gradient() -> None:
+    model = random_model().float()
+    x = torch.rand(1, 1, 9, 7, dtype=torch.float32)
+    with torch.inference_mode():
+        kept = model(x, 0.1)
+    y = x.clone().requires_grad_()
+    model(y, 0.1).sum().backward()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x, 0.1), kept, rtol=0, atol=1e-6)
+    assert y.grad is not None
+
+
+def test_kept_is_what_the_steps_prepare() -> None:
+    model = random_model()
+    sigma = torch.tensor([0.05, 0.3]).view(2, 1, 1, 1)
+    weights = weights_of(model)
+    assert weights is not None
+    stages: list[DiffusionStage] = list(model.stages)  # type: ignore[arg-type]
+    for grids, stage in zip(Kept(stages, weights).at(sigma), stages, strict=True):
+        torch.testing.assert_close([tuple(grid) for grid in grids], [tuple(grid) for grid in stage.prepare(sigma)])
