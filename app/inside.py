@@ -187,7 +187,9 @@ def without(session: Session, key: str, step: int, i: int, sigma: float | None) 
     full = restore(noisy[area], model, noise.at(area))
     silent = restore(noisy[area], muted(model, [(step, i)]), noise.at(area))
     difference = silent - full
-    text = f"Without filter {i + 1}, pixels change by {255 * np.sqrt(np.mean(np.square(difference))):.2f} steps of 255."
+    twin = " and its transpose" if model.config.transposes else ""
+    change = 255 * np.sqrt(np.mean(np.square(difference)))
+    text = f"Without filter {i + 1}{twin}, pixels change by {change:.2f} steps of 255."
     if clean is not None:
         loss = psnr(clean[area], round_to_8bit(silent)) - psnr(clean[area], round_to_8bit(full))
         text += f" PSNR: {loss:+.2f} dB."

@@ -204,6 +204,8 @@ def test_transposes_follow_their_kernels_and_share_the_coefficients(components: 
     torch.testing.assert_close(fine[3:], fine[:3].mT)
     torch.testing.assert_close(bank().detach().flatten(1).norm(dim=1), torch.ones(6))
     assert len(bank.operators()) == 6
+    fresh = FilterBank(6, 3, components, vanishing_moments=(1, 2), transposes=True)().detach().flatten(1)
+    assert (fresh @ fresh.T).fill_diagonal_(0).max() < 1 - 1e-6, "kernels that begin alike would stay alike"
     for i, order in enumerate((1, 2, 1, 1, 2, 1)):
         assert order == 1 or max(moment(fine[i, 0], a, b).abs() for a, b in ((1, 0), (0, 1))) < 1e-12
 
@@ -264,6 +266,7 @@ def test_any_layout_gives_finite_kernels_of_the_right_shape(
         ({"vanishing_moments": (-1,)}, r"vanishing_moments must lie in \[0, 4\].*got \(-1,\)"),
         ({"vanishing_moments": (5,)}, r"vanishing_moments must lie in \[0, 4\] .*size 3, got \(5,\)"),
         ({"filters": 3, "transposes": True}, "even in number, got 3"),
+        ({"transposes": True, "derivatives": ((1, 0),), "norm": "free"}, "no transposes beside them"),
         ({"vanishing_moments": (2,), "basis": "dct"}, r"vanishing_moments must lie in \[0, 1\] for basis 'dct'"),
     ],
     ids=str,

@@ -292,6 +292,8 @@ def test_copies_are_the_same_functions_once_more() -> None:
     assert torch.equal(curves(0.1 * ONE), curve(0.1 * ONE).repeat(1, 2, 1, 1))
     with pytest.raises(ValueError, match="3 functions cannot be 2 copies"):
         RadialBasisInfluence(3, 9, copies=2)
+    with pytest.raises(ValueError, match="3 functions cannot be 2 copies"):
+        SigmaCurve(3, copies=2)
 
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 5])

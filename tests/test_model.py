@@ -474,6 +474,8 @@ def test_an_unknown_setting_is_named() -> None:
         ({"reach": -1.0}, "positive reach"),
         ({"basis": "haar"}, "basis must be one of"),
         ({"norm": "big"}, "norm must be one of"),
+        ({"transposes": "false"}, "transposes must be true or false, got 'false'"),
+        ({"transposes": True}, "even in number, got 3"),
         ({"vanishing_moments": (9,)}, "vanishing_moments must lie in"),
     ],
     ids=str,

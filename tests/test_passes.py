@@ -11,10 +11,9 @@ from recorded_material import LEVEL, Log, network, picture
 from torch import Tensor
 
 from tnrd.inference import passes as kept_passes
-from tnrd.inference.passes import MOST_PASSES, PATIENCE, Passes, kind_of
+from tnrd.inference.passes import MOST_PASSES, PATIENCE, Passes, kind_of, weights_of
 from tnrd.influence import RadialBasisInfluence
 from tnrd.model import TNRD
-from tnrd.preparation import weights_of
 
 
 def finder(log: Log, model: TNRD | None = None) -> tuple[Passes, Callable[..., bool]]:

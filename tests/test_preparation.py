@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from tnrd.filters import FilterBank
 from tnrd.influence import RadialBasisInfluence
 from tnrd.model import TNRD, TNRDConfig
-from tnrd.preparation import Kept, prepare_together, weights_of
+from tnrd.preparation import prepare_together
 from tnrd.stage import DiffusionStage, Prepared
 
 SHAPE = TNRDConfig(stages=4, filters=4, kernel_size=3, grid=2, companions=2, nodes=9, repeats=2, transposes=True)
@@ -78,48 +80,70 @@ def test_stages_that_do_not_learn_are_prepared_without_a_gradient() -> None:
 # --- kept
 
 
-def restored(model: TNRD, sigma: float | Tensor = 0.1) -> Tensor:
-    x = torch.rand(2, model.config.channels, 9, 7, generator=torch.Generator().manual_seed(1))
+def picture(images: int = 2) -> Tensor:
+    return torch.rand(images, 1, 9, 7, generator=torch.Generator().manual_seed(1))
+
+
+def restored(model: TNRD, sigma: float | Tensor = 0.1, strength: float = 1.0) -> Tensor:
     with torch.no_grad():
-        return model(x, sigma)
+        return model(picture(), sigma, strength)
 
 
-def expected(model: TNRD, sigma: float | Tensor = 0.1) -> Tensor:
+def expected(model: TNRD, sigma: float | Tensor = 0.1, strength: float = 1.0) -> Tensor:
     """With gradients nothing is kept."""
-    x = torch.rand(2, model.config.channels, 9, 7, generator=torch.Generator().manual_seed(1))
-    return model(x, sigma).detach()
+    return model(picture(), sigma, strength).detach()
 
 
-@pytest.mark.parametrize("sigma", [0.0, 0.1, torch.tensor([0.02, 0.3]), 0.2 * torch.rand(2, 1, 9, 7)], ids=str)
-def test_what_is_kept_gives_the_same_result(sigma: float | Tensor) -> None:
+@pytest.mark.parametrize("sigma", [0.0, 0.1, (0.02, 0.3)], ids=str)
+@pytest.mark.parametrize("strength", [0.0, 0.3, 0.5, 1.0])
+def test_what_is_kept_gives_the_same_result(sigma: float | tuple[float, ...], strength: float) -> None:
     model = random_model()
+    level = torch.tensor(sigma)
     for _ in range(2):
-        torch.testing.assert_close(restored(model, sigma), expected(model, sigma), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            restored(model, level, strength), expected(model, level, strength), rtol=0, atol=1e-12
+        )
+
+
+def test_what_is_kept_gives_the_same_result_by_the_compiled_steps() -> None:
+    model, x, level = random_model().float(), picture(3).float(), torch.tensor([0.02, 0.1, 0.3], dtype=torch.float32)
+    alone = model(x, level).detach()
+    with torch.inference_mode():
+        for _ in range(2):
+            torch.testing.assert_close(model(x, level), alone, rtol=0, atol=1e-6)
 
 
 def test_kernels_and_tables_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, made = random_model(), []
-    original = FilterBank.forward
-    monkeypatch.setattr(FilterBank, "forward", lambda bank: made.append(bank) or original(bank))
-    banks = [stage.filters for stage in model.stages]
+
+    def counted(original: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
+        return lambda module: made.append(module) or original(module)
+
+    monkeypatch.setattr(FilterBank, "forward", counted(FilterBank.forward))
+    monkeypatch.setattr(RadialBasisInfluence, "table", counted(RadialBasisInfluence.table))
     for sigma in (0.1, 0.1, 0.2):
         restored(model, sigma)
-    assert [bank for bank in made if bank in banks] == banks
+    parts = [part for stage in model.stages for part in (stage.filters, stage.influence)]
+    assert [part for part in made if part is not model.lift] == parts
 
 
 CHANGES: dict[str, Callable[[TNRD], object]] = {
     "a weight": lambda model: model.stage(3).influence.weights.mul_(1.5),
+    "a weight behind autograd's back": lambda model: model.stage(0).influence.weights.data.mul_(1.5),
+    "a weight by numpy": lambda model: model.stage(0).influence.weights.detach().numpy().__imul__(1.5),
     "a curve": lambda model: model.stage(0).reaction.theta.add_(0.5),
     "a step of an optimiser": lambda model: torch._foreach_add_(list(model.parameters()), 0.1),
     "other weights": lambda model: model.load_state_dict(random_model().state_dict()),
     "other weights put in place": lambda model: model.load_state_dict(random_model().state_dict(), assign=True),
-    "a buffer": lambda model: model.stage(0).filters.free.zero_(),
+    "a setting": lambda model: setattr(model.stage(0).filters, "norm", "free"),
     "the exact sum": lambda model: setattr(model.stage(1).influence, "exact", True),
+    "one step for another": lambda model: model.stages.__setitem__(0, model.stages[1]),
+    "a hook": lambda model: model.stage(0).filters.register_forward_hook(lambda _, __, kernels: 0.5 * kernels),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_a_change_of_the_weights_is_seen(change: Callable[[TNRD], object]) -> None:
+def test_a_change_is_seen(change: Callable[[TNRD], object]) -> None:
     model = random_model()
     before = restored(model)
     with torch.no_grad():
@@ -129,30 +153,41 @@ def test_a_change_of_the_weights_is_seen(change: Callable[[TNRD], object]) -> No
     assert not torch.equal(after, before)
 
 
+def test_what_autocast_rounds_is_not_kept() -> None:
+    model, x = random_model().float(), picture().float()
+    model.engine = "torch"
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        model(x, 0.1)
+    with torch.no_grad():
+        after = model(x, 0.1)
+    torch.testing.assert_close(after, model(x, 0.1).detach(), rtol=0, atol=1e-6)
+
+
 def test_a_copy_keeps_its_own() -> None:
     model = random_model()
     before = restored(model)
+    size = len(pickle.dumps(random_model()))
     twin = copy.deepcopy(model)
     with torch.no_grad():
         twin.stage(0).influence.weights.mul_(2)
     torch.testing.assert_close(restored(twin), expected(twin), rtol=0, atol=1e-12)
     assert torch.equal(restored(model), before)
-    assert "_kept" not in "".join(model.state_dict())
+    assert len(pickle.dumps(model)) == size, "what is kept travels with the model"
 
 
 def test_parameters_put_in_place_for_a_call_are_used() -> None:
     model = random_model()
     before = restored(model)
     others = {name: 1.1 * p.detach() for name, p in model.named_parameters()}
-    x = torch.rand(2, 1, 9, 7, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        result = torch.func.functional_call(model, others, (x, 0.1))
+        result = torch.func.functional_call(model, others, (picture(), 0.1))
     assert (result - before).abs().max() > 1e-6
+    assert torch.equal(restored(model), before)
     model.load_state_dict(others)
     torch.testing.assert_close(result, expected(model), rtol=0, atol=1e-12)
 
 
-def test_weights_that_cannot_be_watched_are_not_kept() -> None:
+def test_a_model_made_in_inference_mode() -> None:
     with torch.inference_mode():
         model = random_model()
         before = restored(model)
@@ -160,23 +195,12 @@ def test_weights_that_cannot_be_watched_are_not_kept() -> None:
         assert not torch.equal(restored(model), before)
 
 
-def test_single_precision_in_inference_mode_and_then_a_gradient() -> None:
-    model = random_model().float()
-    x = torch.rand(1, 1, 9, 7, dtype=torch.float32)
+def test_what_was_kept_in_inference_mode_does_not_stop_a_gradient() -> None:
+    model, x = random_model(), picture()
     with torch.inference_mode():
         kept = model(x, 0.1)
     y = x.clone().requires_grad_()
     model(y, 0.1).sum().backward()
-    with torch.no_grad():
-        torch.testing.assert_close(model(x, 0.1), kept, rtol=0, atol=1e-6)
     assert y.grad is not None
-
-
-def test_kept_is_what_the_steps_prepare() -> None:
-    model = random_model()
-    sigma = torch.tensor([0.05, 0.3]).view(2, 1, 1, 1)
-    weights = weights_of(model)
-    assert weights is not None
-    stages: list[DiffusionStage] = list(model.stages)  # type: ignore[arg-type]
-    for grids, stage in zip(Kept(stages, weights).at(sigma), stages, strict=True):
-        torch.testing.assert_close([tuple(grid) for grid in grids], [tuple(grid) for grid in stage.prepare(sigma)])
+    with torch.no_grad():
+        torch.testing.assert_close(model(x, 0.1), kept, rtol=0, atol=1e-12)

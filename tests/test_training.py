@@ -127,6 +127,17 @@ def test_a_phase_begins_from_the_average_of_the_one_before(tmp_path: Path, pictu
     torch.testing.assert_close(torch.cat([p.detach().flatten() for p in trainer.model.parameters()]), expected)
 
 
+def test_the_loss_of_a_phase_takes_the_power_of_the_phase(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    trainer = Trainer(recipe(Phase()), pictures, [], tmp_path, progress=False)
+    clean, sigma = torch.rand(2, 1, 12, 12), torch.tensor([0.1, 0.2])
+    noisy = clean + sigma.view(2, 1, 1, 1) * torch.randn_like(clean)
+    inner, last = [u[:, :1] for u in trainer.model.states(noisy, sigma)][1:]
+    for power in (0.5, 1.0):
+        phase = Phase(loss_power=power, deep_supervision=0.3)
+        expected = weighted_mse(last, clean, sigma, power) + 0.3 * weighted_mse(inner, clean, sigma, power)
+        torch.testing.assert_close(trainer._loss(phase, clean, noisy, sigma, range(2)), expected)
+
+
 def test_a_checkpoint_of_another_device_takes_the_options_of_this_one(
     tmp_path: Path, pictures: list[np.ndarray]
 ) -> None:

@@ -35,8 +35,16 @@ def test_recipe_with_an_unknown_key_or_no_phase_is_refused(tmp_path: Path, text:
 
 
 def test_phase_refuses_what_it_does_not_know() -> None:
-    for wrong in ({"optimizer": "sgd"}, {"stages": "both"}, {"batch": 0}, {"seconds": -1.0}):
-        with pytest.raises(ValueError, match="must be"):
+    for wrong in (
+        {"optimizer": "sgd"},
+        {"stages": "both"},
+        {"batch": 0},
+        {"seconds": -1.0},
+        {"loss_power": 0.0},
+        {"loss_power": 1.1},
+        {"loss_power": float("nan")},
+    ):
+        with pytest.raises(ValueError, match=r"must (be|lie)"):
             Phase(**wrong)
 
 

@@ -76,7 +76,8 @@ class FilterBank(nn.Module):
         derivatives: Orders alpha = (rows, columns), repeated cyclically over the filters, that the kernels approximate
             on every channel; replaces ``vanishing_moments``, needs basis "moments" and norm "free".
         accuracy: Order of the sum rules beyond |alpha|, at least 1.
-        transposes: The last F/2 kernels are the transposes of the first F/2; F is even.
+        transposes: The last F/2 kernels are the transposes of the first F/2, over which orders are repeated; F is even.
+            Not with ``derivatives``, which come with the transposes that one asks for.
 
     Raises:
         ValueError: A setting is out of range.
@@ -103,6 +104,8 @@ class FilterBank(nn.Module):
         super().__init__()
         if transposes and filters % 2:
             raise ValueError(f"Filters with their transposes are even in number, got {filters}.")
+        if transposes and derivatives:
+            raise ValueError("A bank of derivatives has no transposes beside them: ask for those derivatives.")
         self.transposes = transposes
         filters = filters // 2 if transposes else filters
         self.components = components = components or Components()
@@ -124,7 +127,7 @@ class FilterBank(nn.Module):
         self.register_buffer("free", free[:, None].to(torch.get_default_dtype()), persistent=False)
         coarse = torch.from_numpy(BASES[basis](size)).to(torch.get_default_dtype())
         self.register_buffer("coarse_basis", coarse, persistent=False)
-        self.picture = nn.Parameter(_initial_coefficients(filters, components, free, degree))
+        self.picture = nn.Parameter(_initial_coefficients(filters, components, free, degree, transposes))
         companion_shape = (filters, components.companions, size, size)
         self.companion = nn.Parameter(
             torch.randn(companion_shape) if components.companions else torch.zeros(companion_shape)
@@ -170,12 +173,17 @@ def _from_coefficients(theta: Tensor, basis: Tensor) -> Tensor:
     return basis.T @ theta @ basis
 
 
-def _initial_coefficients(filters: int, components: Components, free: Tensor, degree: Tensor) -> Tensor:
-    """The first F basis kernels, lowest order first, when there are enough of them; random directions otherwise."""
+def _initial_coefficients(
+    filters: int, components: Components, free: Tensor, degree: Tensor, transposes: bool
+) -> Tensor:
+    """The first F basis kernels, lowest order first, when there are enough of them; random directions otherwise.
+
+    With transposes, too: those of basis kernels are basis kernels again, and two that begin alike stay alike.
+    """
     size = degree.shape[0]
     shape = (filters, components.channels, size, size)
     candidates = sorted(((a, b) for a in range(size) for b in range(size)), key=lambda ab: (ab[0] + ab[1], ab))
-    if components.total > 1:
+    if components.total > 1 or transposes:
         return torch.randn(shape) * free[:, None]
     theta = torch.zeros(shape)
     taken: set[tuple[int, int]] = set()

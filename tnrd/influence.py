@@ -168,6 +168,8 @@ class SigmaCurve(nn.Module):
 
     def __init__(self, count: int, degree: int = 3, initial: float = 1.0, copies: int = 1) -> None:
         super().__init__()
+        if copies < 1 or count % copies:
+            raise ValueError(f"{count} functions cannot be {copies} copies of some.")
         theta = torch.zeros(count // copies, degree + 1)
         theta[:, 0] = math.log(initial)
         self.theta = nn.Parameter(theta)

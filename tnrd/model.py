@@ -16,8 +16,8 @@ from tnrd.filters import Components, FilterBank
 from tnrd.influence import RadialBasisInfluence
 from tnrd.kernels.correlate_torch import correlate
 from tnrd.multiscale import coarse_size
-from tnrd.preparation import Kept, prepare_together, weights_of
-from tnrd.stage import GALERKIN, DiffusionStage, Prepared, initial_influence, lift_bank
+from tnrd.preparation import Preparation
+from tnrd.stage import GALERKIN, DiffusionStage, initial_influence, lift_bank
 
 LIFT_SIZE = 3
 MOST_SCALES = 6
@@ -39,12 +39,12 @@ class TNRDConfig:
             cell that a picture ends in is filled by mirroring its pixels, a quarter of the line before mixed in.
         companions: Learned components beside the picture, lifted from it at the start.
         basis: "moments" or "dct" (:mod:`tnrd.filters`).
-        vanishing_moments: Orders on the picture, repeated cyclically over the filters.
+        vanishing_moments: Orders on the picture, repeated cyclically over the filters that have coefficients.
         norm: "unit", "bounded" or "free" kernels.
         derivatives: Orders that the kernels approximate, in place of vanishing moments (:mod:`tnrd.filters`).
         accuracy: Order of their sum rules beyond the derivative's own.
         transposes: The last F/2 filters are the transposes of the first F/2 and share their influence functions, and so
-            their parameters.
+            their parameters; F is even, and there are no ``derivatives``.
         nodes: Gaussians per influence function.
         reach: The nodes span [-reach, reach] noise levels.
         node_width: Standard deviation of a Gaussian in noise levels; None for the spacing of the nodes.
@@ -78,6 +78,8 @@ class TNRDConfig:
     def __post_init__(self) -> None:
         if self.stages < 1:
             raise ValueError(f"stages must be at least 1, got {self.stages}.")
+        if not isinstance(self.transposes, bool):
+            raise ValueError(f"transposes must be true or false, got {self.transposes!r}.")
         if self.repeats < 1 or self.stages % self.repeats:
             raise ValueError(f"repeats must divide the {self.stages} stages, got {self.repeats}.")
         if not 1 <= self.scales <= MOST_SCALES:
@@ -141,7 +143,7 @@ class TNRD(nn.Module):
         super().__init__()
         self.config = config
         self.engine = "auto"
-        self._kept: Kept | None = None
+        self._preparation = Preparation()
         components = config.components
         self.lift = lift_bank(components, LIFT_SIZE) if config.companions else None
         self.stages = nn.ModuleList([self._new_stage(first=t == 0) for t in range(config.stages // config.repeats)])
@@ -230,23 +232,11 @@ class TNRD(nn.Module):
         yield u
         stages = [self.stage(t) for t in range(self.config.stages if steps is None else steps)]
         # All matrix products first: their threads go on spinning for a while, and a compiled step would have to wait.
-        prepared = self._prepare(list(dict.fromkeys(stages)), level)
+        sets: list[DiffusionStage] = list(self.stages)  # type: ignore[arg-type]
+        prepared = self._preparation(self, sets, list(dict.fromkeys(stages)), level)
         for stage in stages:
             u = stage(u, f, level, self.engine, prepared[stage])
             yield u
-
-    def _prepare(self, stages: list[DiffusionStage], level: Tensor) -> dict[DiffusionStage, list[Prepared]]:
-        """What these steps, the first ones, are computed with."""
-        if level.is_cuda and stages:
-            return dict(zip(stages, prepare_together(stages, level), strict=True))
-        asked_for = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        weights = None if asked_for or self.config.scales > 1 or level.shape[2:] != (1, 1) else weights_of(self)
-        if weights is None or any(version is None for _, version in weights):  # changes would go unseen
-            return {stage: stage.prepare(level) for stage in stages}
-        kept = self._kept
-        if kept is None or kept.weights != weights:
-            kept = self._kept = Kept(list(self.stages), weights)  # type: ignore[arg-type]
-        return dict(zip(stages, kept.at(level), strict=False))
 
     @torch.no_grad()
     def energy(self, x: Tensor, f: Tensor, sigma: float | Tensor) -> Tensor:

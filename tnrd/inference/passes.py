@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tnrd.model import TNRD
-from tnrd.preparation import weights_of
+from tnrd.preparation import tensors_of
 
 Pass = Callable[[Tensor, Tensor], Tensor]  # from pictures and noise level to the result
 MOST_PASSES = 2  # of a model: each holds the memory of a whole pass
@@ -90,3 +90,11 @@ def kind_of(model: TNRD, x: Tensor, level: Tensor, strength: float) -> tuple[Any
     switches = cudnn.enabled, cudnn.benchmark, cudnn.deterministic, torch.are_deterministic_algorithms_enabled()
     picture = tuple(x.shape), x.stride(), x.dtype, x.device
     return *picture, tuple(level.shape), strength, model.engine, *products, *switches
+
+
+def weights_of(model: TNRD) -> tuple[Any, ...] | None:
+    """Where the weights lie and how often they were changed; None for a model that cannot be recorded."""
+    tensors = tensors_of(model)
+    if tensors is None:  # the host has to take part in every call
+        return None
+    return tuple((tensor.data_ptr(), None if tensor.is_inference() else tensor._version) for tensor in tensors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 SIGMA_OFFSET = 1 / 255
-ERROR_OFFSET = 2e-4  # a twentieth of what a mean crop has left; bounds the weight of crops without any structure
+ERROR_OFFSET = 2e-4  # a fiftieth of what a mean crop has left; bounds the weight of crops without any structure
 
 
 def weighted_mse(u: Tensor, clean: Tensor, sigma: Tensor, power: float = 1.0) -> Tensor:
@@ -16,7 +16,7 @@ def weighted_mse(u: Tensor, clean: Tensor, sigma: Tensor, power: float = 1.0) ->
 
     With a power p < 1 it is the mean of (that error + 2e-4)^p. PSNR being a logarithm, a decibel is worth as much in a
     flat crop as in one full of texture, where the error is ten times as large and would rule the gradient: with p = 1/2
-    an error counts relative to its root, p -> 0 would be the mean logarithm.
+    an error counts relative to its root, and as p -> 0 the gradient turns to that of the mean logarithm.
 
     Args:
         u: (..., N, C, H, W) results, intensities in [0, 1].

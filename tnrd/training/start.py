@@ -12,8 +12,8 @@
   model does. Otherwise the new filters read everything and start with psi = 0: the result is the old model's.
 * *More grids.* The coarser ones start with psi = 0, too.
 * *Transposes.* An old filter and its transpose move half as far each: the same as before, in so far as the old model
-  treats a picture and its transpose alike.
-* *Other nodes of psi.* Its weights are fitted anew by least squares.
+  treats a picture and its transpose alike, and each of its companions, too; nearly so if they are hardly unlike.
+* *Other nodes of psi.* Its weights are fitted anew by least squares, on the span of the new nodes, where psi ends.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CURVE_SAMPLES = 256
 
 @torch.no_grad()
 def start_from(model: TNRD, config: TNRDConfig) -> TNRD:
-    """A model of the given shape that begins as ``model``; see the module.
+    """A model of the given shape that begins as ``model``, or near it; see the module.
 
     Args:
         model: The weights to begin from.
@@ -70,15 +70,14 @@ def start_from(model: TNRD, config: TNRDConfig) -> TNRD:
     wide = config.channels > old.channels
     if result.lift is not None:
         result.lift.picture.copy_(_embed(model.lift.picture if model.lift else None, result.lift.picture, wide))
+    shortening = math.log(config.stages / old.stages)
     for s, stage in enumerate(result.stages):
-        middle = (2 * s + 1) * len(model.stages) // (2 * len(result.stages))
-        _begin(model.stages[middle], stage, wide)  # type: ignore[arg-type]
-        rates = [stage.reaction, stage.value_scale, *(scale.value_scale for scale in stage.coarse)]  # type: ignore
-        for curve in rates:
-            curve.theta[:, 0] -= math.log(config.stages / old.stages)
-        if paired:
-            for scale in (stage, *stage.coarse):  # type: ignore[misc]
-                scale.value_scale.theta[:, 0] -= math.log(2)
+        middle: DiffusionStage = model.stages[(2 * s + 1) * len(model.stages) // (2 * len(result.stages))]  # type: ignore
+        _begin(middle, stage, wide)  # type: ignore[arg-type]
+        stage.reaction.theta[:, 0] -= shortening  # type: ignore[union-attr, operator, index]
+        count = len(middle.influence.weights)  # new filters are as in a new model of this shape
+        for scale in (stage, *stage.coarse):  # type: ignore[misc]
+            scale.value_scale.theta[:count, 0] -= shortening + (math.log(2) if paired else 0.0)
     return result
 
 
@@ -107,11 +106,13 @@ def _begin_influence(old: ScaledInfluence, new: ScaledInfluence, wide: bool) -> 
 
 def _refitted(old: RadialBasisInfluence, new: RadialBasisInfluence) -> Tensor:
     """The old functions as weights (F, J) of the new nodes."""
-    if torch.equal(old.nodes, new.nodes) and old.width == new.width:
+    if torch.equal(old.nodes.cpu(), new.nodes) and old.width == new.width:
         return old.weights
     count = old.weights.shape[0]
     fitted = fit_influence(
-        lambda z: old.psi(torch.from_numpy(z).to(old.weights).expand(1, count, -1))[0].T.numpy(),
+        lambda z: (
+            old.psi(torch.from_numpy(z).to(old.weights).expand(1, count * old.copies, -1))[0, :count].T.cpu().numpy()
+        ),
         new.nodes.double().numpy(),
         new.width,
     )

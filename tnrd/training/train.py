@@ -271,7 +271,7 @@ class Trainer:
         """Go on from the checkpoint in the output folder, if there is one.
 
         Raises:
-            ValueError: It was written under another recipe, or by a version that drew other crops.
+            ValueError: It was written under another recipe, or by a version of other recipes or crops.
         """
         path = self.output / "checkpoint.pt"
         if not path.exists():
