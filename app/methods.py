@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 # Seconds a megapixel of grey on two cores of an AMD EPYC (Zen 4), docs/scores/speed.json; colour takes three planes.
 SECONDS = {
-    "gray-fast": 0.14, "gray": 0.30, "gray-best": 1.4, "perona_malik": 2.5, "perona_malik_1990": 0.36, "srcnn": 0.25,
+    "gray-fast": 0.21, "gray": 0.30, "gray-best": 1.4, "perona_malik": 2.5, "perona_malik_1990": 0.36, "srcnn": 0.25,
     "epll": 14.6, "wnnm": 47.0, "bm3d": 25.0, "heat": 0.02, "tv": 0.26, "nlm": 1.5, "nlm_opencv": 0.23, "wavelet": 0.45,
     "bilateral": 0.02, "median": 0.19, "guided": 0.06, "wiener": 0.05,
 }  # fmt: skip
