@@ -364,6 +364,16 @@ def test_plans_cover_every_pixel_once_and_keep_borders_whole(channels: int, back
         assert (covered == 1).all()
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 4, 6, 8, 12, 16])
+@pytest.mark.parametrize("side", [256, 384, 1024])
+def test_no_thread_has_much_more_to_do_than_another(threads: int, side: int) -> None:
+    parts = plan((1, 8, side, side), 64, 3, False, threads).parts
+    rows = (parts[:, 2] - parts[:, 1] + 2) * (parts[:, 4] - parts[:, 3])
+    # Numba gives every thread as many parts in a row, or one less.
+    busiest = max(int(own.sum()) for own in np.array_split(rows, threads))
+    assert busiest <= 1.25 * side * side / threads
+
+
 # --- operators of torch
 
 

@@ -76,8 +76,11 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
     if backward:
         groups = range(padded(min(height + 2 * r, BACKWARD_GROUP * LANES // responses), ROWS), GROUP, -ROWS)
         buffers = next((b for b in (buffers_of(responses, group) for group in groups) if fits(b)), buffers)
-    wanted = math.ceil(height * own / JOB) if backward else math.ceil(2 * threads / (n * (len(columns) - 1)))
-    rows = _bands(height, max(1, min(wanted, height // (8 * size))), by_points)
+    if backward:
+        bands = max(1, min(math.ceil(height * own / JOB), height // (8 * size)))
+    else:
+        bands = _fairest(height, n * (len(columns) - 1), max(1, height // (4 * size)), 2 * r, threads)
+    rows = _bands(height, bands, by_points)
     parts = [(i, y0, y1, x0, x1) for i in range(n) for x0, x1 in pairwise(columns) for y0, y1 in pairwise(rows)]
     count = min(len(parts), MOST_JOBS, max(2, n * height * width // JOB))
     jobs = np.linspace(0, len(parts), count + 1).astype(np.int64)
@@ -87,6 +90,18 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
     taps = np.pad(taps, (0, -len(taps) % side), mode="edge")
     workspace = measure(buffers, channels, backward)
     return Plan(by_points, np.array(parts, np.int64), jobs, buffers, taps, adjoint_taps, side, workspace)
+
+
+def _fairest(height: int, strips: int, most: int, halo: int, threads: int) -> int:
+    """Into how many bands to cut each strip, so that the thread with most to do has least.
+
+    Every thread gets as many parts, or one less, and advances through the rows of each and through its halo.
+    """
+
+    def rows_of_a_thread(bands: int) -> float:
+        return math.ceil(strips * bands / threads) * (height / bands + halo)
+
+    return min(range(1, most + 1), key=rows_of_a_thread)
 
 
 def _bands(height: int, count: int, by_points: bool) -> list[int]:
