@@ -19,6 +19,18 @@ settings.register_profile("tnrd", deadline=None, derandomize=bool(os.environ.get
 settings.load_profile("tnrd")
 
 
+@pytest.fixture
+def double_precision() -> Iterator[None]:
+    """What is built computes in float64, from one seed."""
+    import torch
+
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(previous)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip the tests marked ``data``, ``cuda`` or ``browser`` where what they need is missing."""
     if not DATA.is_dir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import factorial
 
 import numpy as np
@@ -17,15 +16,8 @@ from tnrd.filters import NORMS, Components, FilterBank
 from tnrd.kernels.correlate_torch import correlate
 from tnrd.moments import derivative_kernel, moments_from_kernel
 
-
-@pytest.fixture(autouse=True)
-def double_precision() -> Iterator[None]:
-    """Banks are built in float64 here, so that a vanishing moment is one to 1e-12, not to 1e-6."""
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(previous)
+# So that a vanishing moment is one to 1e-12, not to 1e-6.
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def scrambled(bank: FilterBank) -> FilterBank:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,13 +20,7 @@ from tnrd.stage import DiffusionStage, Prepared
 SHAPE = TNRDConfig(stages=4, filters=4, kernel_size=3, grid=2, companions=2, nodes=9, repeats=2, transposes=True)
 
 
-@pytest.fixture(autouse=True)
-def double_precision() -> Iterator[None]:
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(previous)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def scrambled(module: nn.Module) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -18,13 +16,7 @@ from tnrd.stage import DiffusionStage, initial_influence, lift_bank
 LAYOUTS = [Components(), Components(channels=3), Components(grid=2, companions=2)]
 
 
-@pytest.fixture(autouse=True)
-def double_precision() -> Iterator[None]:
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(previous)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def random_stage(
