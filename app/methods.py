@@ -26,7 +26,7 @@ from .session import single_level
 Unit = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
-# Seconds a megapixel of grey on two cores of an AMD EPYC (Zen 4), docs/scores/speed.json; colour takes three planes.
+# First guesses, seconds a megapixel of grey on two cores of a Zen 4, which own runs correct; colour takes three planes.
 SECONDS = {
     "gray-fast": 0.21, "gray": 0.30, "gray-best": 1.4, "perona_malik": 2.5, "perona_malik_1990": 0.36, "srcnn": 0.25,
     "epll": 14.6, "wnnm": 47.0, "bm3d": 25.0, "heat": 0.02, "tv": 0.26, "nlm": 1.5, "nlm_opencv": 0.23, "wavelet": 0.45,

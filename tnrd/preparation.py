@@ -17,8 +17,8 @@ class Preparation:
     """How a model gets what its steps are computed with, the quickest way there is.
 
     On a GPU for all steps at once. On a CPU, where one only restores, kernels and tables are kept from call to call:
-    they are some forty small operations a step, a sixth of the time of a picture of 256 x 256 under `gray-fast` on
-    two threads of a Zen 2. That the weights are still the same is seen from their values, whoever changed them.
+    they are some forty small operations a step, which is much of the time of a small picture. That the weights are
+    still the same is seen from their values, whoever changed them.
 
     A copy of a model does not share what is kept.
     """
