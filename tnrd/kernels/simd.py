@@ -36,7 +36,6 @@ EVEN_LEFT, EVEN_RIGHT = (4, 6) if REGISTERS == 32 else (4, 3)  # where the colum
 COPIES = 2  # of a table to which the lanes add in turn
 VECTOR = ir.VectorType(FLOAT, LANES)
 INDEX = ir.VectorType(INT32, LANES)
-PAIRS = ir.VectorType(INT64, LANES)
 
 
 def vectors_beside(outputs: int) -> int:
@@ -216,17 +215,24 @@ def _look_up(builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: An
     remainder = builder.fsub(position, builder.sitofp(i, VECTOR))
     t = builder.select(builder.fcmp_unordered("uno", raw, raw), raw, remainder)
     inside = builder.fcmp_ordered("==", position, raw)
-    # One 64-bit load a lane is faster than the gather instructions of current processors.
-    words = ir.Constant(PAIRS, ir.Undefined)
-    eight = ir.Constant(PAIRS, [3] * LANES)
-    places = builder.add(splat(builder, table), builder.shl(builder.zext(i, PAIRS), eight))
-    for lane in range(LANES):
-        place = builder.inttoptr(builder.extract_element(places, INT32(lane)), INT64.as_pointer())
-        words = builder.insert_element(words, builder.load(place), INT32(lane))
-    both_type = ir.VectorType(FLOAT, 2 * LANES)
-    both, undefined = builder.bitcast(words, both_type), ir.Constant(both_type, ir.Undefined)
+    # One 64-bit load a lane is faster than the gather instructions of current processors; places leave their register
+    # two at a time, and words arrive in the order in which one instruction each tells samples and rises apart.
+    pairs = builder.bitcast(i, ir.VectorType(INT64, LANES // 2))
+    words = [ir.Constant(ir.VectorType(INT64, LANES // 2), ir.Undefined)] * 2
+    for pair in range(LANES // 2):
+        both = builder.extract_element(pairs, INT32(pair))
+        for half in range(2):
+            number = builder.zext(builder.trunc(builder.lshr(both, INT64(32 * half)), INT32), INT64)
+            word = builder.load(builder.gep(builder.inttoptr(table, INT64.as_pointer()), [number]))
+            words[pair % 2] = builder.insert_element(words[pair % 2], word, INT32(pair // 2 * 2 + half))
+    first, second = (builder.bitcast(word, VECTOR) for word in words)
+    blocks = range(0, LANES, 4)
     left, rise = (
-        builder.shuffle_vector(both, undefined, ir.Constant(INDEX, list(range(start, 2 * LANES, 2))))
+        builder.shuffle_vector(
+            first,
+            second,
+            ir.Constant(INDEX, [start + block + place for block in blocks for place in (0, 2, LANES, LANES + 2)]),
+        )
         for start in (0, 1)
     )
     return inside, i, t, left, rise
