@@ -16,18 +16,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tnrd.kernels.correlate_numba import LINE, address, fold_row, multiply, part
+from tnrd.kernels.correlate_numba import LINE, address, fold_row, part
 from tnrd.kernels.simd import LANES, vectors_beside
-from tnrd.kernels.simd_winograd import POINTS, ROWS, data_transform, result_transform
+from tnrd.kernels.simd_winograd import ROWS, TAPS, data_transform, multiply_points_block, result_transform
+
+SIDES = (4, 5, 6)  # outputs of a register block: a choice, since each takes time to compile
 
 
 class PointBank(NamedTuple):
-    """Transformed kernels (POINTS, blocks, taps, outputs of a block), and byte offsets of the taps."""
+    """Transformed kernels (POINTS, blocks, taps, outputs of a block), and byte offsets of the taps of K."""
 
     forward: Any
-    forward_offsets: Any
+    offsets: Any
     adjoint: Any
-    adjoint_offsets: Any
 
 
 @part
@@ -45,35 +46,54 @@ def transform_rows(source, first, planes, column, vectors, target):
 
 
 @part
-def multiply_points(values, column, factors, first, stop, offsets, products, target, pitch, row_pitch, vectors):
+def multiply_points(values, column, factors, first, stop, products, target, pitch, row_pitch, vectors):
     """Blocks ``first`` to ``stop`` of the outputs of four rows, from the values V from ``column`` on.
 
     ``products`` is scratch memory, (POINTS, outputs, 4 vectors); ``target`` is the address of the first row of the
     first output, ``pitch`` bytes from output to output, ``row_pitch`` bytes from row to row.
     """
-    side = factors.shape[3]
+    _, _, taps, side = factors.shape
     outputs = (stop - first) * side
-    plane = values.strides[0]
     most = vectors_beside_outputs(side)
     wide = most * LINE
+    a, into = address(factors) + first * factors.strides[1], address(products)
     x = np.int64(0)
     while x < vectors:
         blocks = (vectors - x + most - 1) // most
         count = (vectors - x + blocks - 1) // blocks
         source = address(values) + column * 4 + x * LINE
-        for p in range(POINTS):
-            into = address(products) + p * outputs * wide
-            for b in range(first, stop):
-                multiply(factors[p], b, offsets, source + p * plane, into + (b - first) * side * wide, wide, count)
+        _multiply(side, count, source, values.strides[0], values.strides[1], a, factors.strides[0], stop - first,
+                  taps // TAPS, into, outputs * wide, wide)  # fmt: skip
         for o in range(outputs):
             for j in range(count):
                 result_transform(
-                    address(products) + o * wide + j * LINE,
-                    outputs * wide,
-                    target + o * pitch + (x + j) * LINE,
-                    row_pitch,
+                    into + o * wide + j * LINE, outputs * wide, target + o * pitch + (x + j) * LINE, row_pitch
                 )
         x += count
+
+
+def _chosen(side, count, otherwise):
+    """Inner products of blocks of ``side`` outputs, ``count`` vectors beside each other; others by ``otherwise``."""
+    block = multiply_points_block(side, count)
+
+    @part
+    def multiply(outputs, vectors, source, point, row, factors, matrix, blocks, rows, target, target_point, pitch):
+        if outputs == side and vectors == count:
+            block(source, point, row, factors, matrix, blocks, rows, target, target_point, pitch)
+        else:
+            otherwise(outputs, vectors, source, point, row, factors, matrix, blocks, rows, target, target_point, pitch)
+
+    return multiply
+
+
+@part
+def _multiply(outputs, vectors, source, point, row, factors, matrix, blocks, rows, target, target_point, pitch):
+    pass
+
+
+for _side in SIDES:
+    for _count in range(1, vectors_beside(_side) + 1):
+        _multiply = _chosen(_side, _count, _multiply)
 
 
 @part
@@ -82,7 +102,7 @@ def vectors_beside_outputs(outputs):
     return _BESIDE[outputs]
 
 
-_BESIDE = np.array([0, *(vectors_beside(outputs) for outputs in range(1, 9))])
+_BESIDE = np.array([vectors_beside(outputs) for outputs in range(max(SIDES) + 1)])
 
 
 @part
@@ -102,8 +122,8 @@ def subtract_adjoint_rows(window, first, bank, filters, chunk, products, lines, 
     for x in range(0, vectors, longest):
         now = min(longest, vectors - x)
         transform_rows(window, first, filters, shift + x * LANES, now + 1, chunk)
-        multiply_points(chunk, 0, bank.adjoint, 0, bank.adjoint.shape[1], bank.adjoint_offsets, products,
-                        address(lines) + x * LINE, pitch, row_pitch, now)  # fmt: skip
+        multiply_points(chunk, 0, bank.adjoint, 0, bank.adjoint.shape[1], products, address(lines) + x * LINE, pitch,
+                        row_pitch, now)  # fmt: skip
     for i in range(ROWS):
         if region.first <= y + i < region.end:
             for c in range(channels):

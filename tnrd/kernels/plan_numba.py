@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tnrd.kernels.correlate_numba import BLOCKS, Bank, Buffers
-from tnrd.kernels.correlate_winograd_numba import PointBank
+from tnrd.kernels.correlate_winograd_numba import SIDES, PointBank
 from tnrd.kernels.simd import EVEN_LEFT, EVEN_RIGHT, LANES, LEFT, RIGHT, vectors_beside
 from tnrd.kernels.simd_winograd import POINTS, ROWS, TAPS, kernel_transform
 from tnrd.kernels.step_winograd_numba import CHUNK
@@ -39,7 +40,7 @@ class Plan:
         jobs: Where runs of parts begin, whose gradients are summed in one place.
         buffers: Sizes of the scratch memory.
         offsets: Of the taps of K.
-        adjoint_offsets: Of those of K^T.
+        adjoint_offsets: Of those of K^T; none by points.
         side: Taps of a block of inner products.
         workspace: Scratch memory of a thread.
     """
@@ -84,7 +85,7 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
     parts = [(i, y0, y1, x0, x1) for i in range(n) for x0, x1 in pairwise(columns) for y0, y1 in pairwise(rows)]
     count = min(len(parts), MOST_JOBS, max(2, n * height * width // JOB))
     jobs = np.linspace(0, len(parts), count + 1).astype(np.int64)
-    taps, adjoint_taps = (_taps_by_points if by_points else _taps)(buffers, channels, filters)
+    taps, adjoint_taps = _taps_by_points(buffers, channels) if by_points else _taps(buffers, channels, filters)
     sides = (EVEN_RIGHT,) if by_points else RIGHT
     side = min(sides, key=lambda block: (padded(len(taps), block), -block))
     taps = np.pad(taps, (0, -len(taps) % side), mode="edge")
@@ -120,18 +121,14 @@ def _taps(buffers: Buffers, channels: int, filters: int) -> tuple[NDArray[np.int
     return offsets.astype(np.int64), 4 * (((2 * r - dy) * planes + f) * pitch).ravel().astype(np.int64)
 
 
-def _taps_by_points(buffers: Buffers, channels: int, filters: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The same in what the transforms give, for one point."""
-
-    def along(planes: int, pitch: int) -> NDArray[np.int64]:
-        plane, dx = np.meshgrid(np.arange(planes), np.arange(TAPS), indexing="ij")
-        return (4 * (plane * pitch + dx)).ravel().astype(np.int64)
-
-    return along(channels, buffers.pitch), along(filters, (CHUNK + 1) * LANES)
+def _taps_by_points(buffers: Buffers, channels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The same of K in what the transforms give, for one point; the loops of K^T count for themselves."""
+    c, dx = np.meshgrid(np.arange(channels), np.arange(TAPS), indexing="ij")
+    return 4 * (c * buffers.pitch + dx).ravel().astype(np.int64), np.zeros(0, np.int64)
 
 
 def _buffers(filters: int, size: int, group: int, pitch: int) -> Buffers:
-    planes = max(padded(filters, block_of(filters)), padded(filters, LEFT))
+    planes = max(padded(filters, side) for side in (block_of(filters), block_of(filters, SIDES), LEFT))
     # Rows at multiples of a page would all fall into the same few places of the cache.
     apart = (p for p in range(planes, planes + 8) if min(4 * p * pitch % PAGE, -4 * p * pitch % PAGE) >= APART)
     return Buffers(size, group, next(apart, planes), pitch)
@@ -151,9 +148,9 @@ def _floats_by_points(filters: int, buffers: Buffers, channels: int, backward: b
     size, group, planes, pitch = buffers
     points = POINTS * group // ROWS
     tiles = ((group + size - 1) + (1 + backward) * points) * channels * pitch
-    side = block_of(filters)
+    side = block_of(filters, SIDES)
     beside = backward * (group * side + 2 * points * padded(side, EVEN_LEFT) + 1) * pitch
-    outputs = padded(channels, block_of(channels))
+    outputs = padded(channels, block_of(channels, SIDES))
     results = ROWS * outputs * pitch + POINTS * max(8, outputs) * 4 * LANES
     chunk = POINTS * planes * (CHUNK + 1) * LANES
     margins = 4 * LANES  # zeros before the responses, what a last vector reads beyond them, and two for sums
@@ -170,14 +167,14 @@ def _strips(width: int, r: int, widest: int) -> list[int]:
 
 
 @lru_cache
-def block_of(outputs: int) -> int:
+def block_of(outputs: int, sides: Sequence[int] = BLOCKS) -> int:
     """Outputs per register block that waste least; a block costs its sums, or its loads if they are more."""
 
     def cost(block: int) -> float:
         vectors = vectors_beside(block)
         return math.ceil(outputs / block) * max(block, (2 * vectors + block) / vectors)
 
-    return min(BLOCKS, key=lambda block: (cost(block), -block))
+    return min(sides, key=lambda block: (cost(block), -block))
 
 
 def padded(count: int, multiple: int) -> int:
@@ -197,7 +194,7 @@ def bank_of(kernels: Tensor, layout: Plan) -> Bank | PointBank:
         return Bank(_blocked(q.reshape(filters, -1)), layout.offsets, _blocked(by_column), layout.adjoint_offsets)
     transformed = _at_points(q).reshape(POINTS, filters, -1)
     turned = _at_points(q[:, :, ::-1, ::-1]).swapaxes(1, 2).reshape(POINTS, channels, -1)
-    return PointBank(_blocked(transformed), layout.offsets, _blocked(turned), layout.adjoint_offsets)
+    return PointBank(_blocked(transformed, SIDES), layout.offsets, _blocked(turned, SIDES))
 
 
 def _at_points(kernels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -224,10 +221,10 @@ def kernel_gradient(sums: Tensor, kernels: Tensor, layout: Plan) -> Tensor:
     return torch.from_numpy(by_rows).view(filters, TAPS, channels, TAPS).transpose(1, 2)
 
 
-def _blocked(matrices: NDArray[np.float32]) -> NDArray[np.float32]:
+def _blocked(matrices: NDArray[np.float32], sides: Sequence[int] = BLOCKS) -> NDArray[np.float32]:
     """(..., outputs, taps) as register blocks (..., blocks, taps, outputs of a block)."""
     *leading, outputs, taps = matrices.shape
-    block = block_of(outputs)
+    block = block_of(outputs, sides)
     filled = np.zeros((*leading, padded(outputs, block), taps), np.float32)
     filled[..., :outputs, :] = matrices
     return np.ascontiguousarray(filled.reshape(*leading, -1, block, taps).swapaxes(-1, -2))

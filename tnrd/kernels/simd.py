@@ -57,18 +57,18 @@ def multiply_block(outputs: int, vectors: int) -> Callable[..., Any]:
     def multiply(typingctx, source, offsets, factors, taps, target, pitch):
         def codegen(context, builder, signature, arguments):
             source, offsets, factors, taps, target, pitch = arguments
-            zeros = [[_zeros(VECTOR)] * vectors for _ in range(outputs)]
+            zeros = [[zeros_of(VECTOR)] * vectors for _ in range(outputs)]
 
             def body(t, sums):
-                start = builder.add(source, builder.load(_pointer(builder, offsets, t, 8, INT64)))
+                start = builder.add(source, builder.load(pointer_at(builder, offsets, t, 8, INT64)))
                 x = [load_vector(builder, start, j) for j in range(vectors)]
                 row = builder.add(factors, builder.mul(t, INT64(4 * outputs)))
                 for i in range(outputs):
-                    a = splat(builder, builder.load(_pointer(builder, row, INT64(i), 4, FLOAT)))
+                    a = splat(builder, builder.load(pointer_at(builder, row, INT64(i), 4, FLOAT)))
                     sums[i] = [multiply_add(builder, a, x[j], sums[i][j]) for j in range(vectors)]
                 return sums
 
-            sums = _accumulate(builder, taps, zeros, body)
+            sums = accumulate(builder, taps, zeros, body)
             for i in range(outputs):
                 row = builder.add(target, builder.mul(pitch, INT64(i)))
                 for j in range(vectors):
@@ -94,8 +94,8 @@ def dot_block(left: int, right: int) -> Callable[..., Any]:
     def dot(typingctx, p, p_pitch, q, offsets, rows, p_row, q_row, vectors, target, pitch):
         def codegen(context, builder, signature, arguments):
             p, p_pitch, q, offsets, rows, p_row, q_row, vectors, target, pitch = arguments
-            zeros = [[_zeros(VECTOR)] * right for _ in range(left)]
-            shifts = [builder.load(_pointer(builder, offsets, INT64(j), 8, INT64)) for j in range(right)]
+            zeros = [[zeros_of(VECTOR)] * right for _ in range(left)]
+            shifts = [builder.load(pointer_at(builder, offsets, INT64(j), 8, INT64)) for j in range(right)]
             p_rows = [builder.add(p, builder.mul(p_pitch, INT64(i))) for i in range(left)]
             q_rows = [builder.add(q, shift) for shift in shifts]
 
@@ -115,14 +115,14 @@ def dot_block(left: int, right: int) -> Callable[..., Any]:
                             sums[i][j] = multiply_add(builder, value, other, sums[i][j])
                     return sums
 
-                return _accumulate(builder, vectors, sums, along_columns)
+                return accumulate(builder, vectors, sums, along_columns)
 
-            sums = _accumulate(builder, rows, zeros, along_rows)
+            sums = accumulate(builder, rows, zeros, along_rows)
             totals = _totals(builder, [value for row in sums for value in row])
             for i in range(left):
                 row = builder.add(target, builder.mul(pitch, INT64(i)))
                 for j in range(right):
-                    cell = _pointer(builder, row, INT64(j), 8, ir.DoubleType())
+                    cell = pointer_at(builder, row, INT64(j), 8, ir.DoubleType())
                     total = builder.fpext(totals[i * right + j], ir.DoubleType())
                     builder.store(builder.fadd(builder.load(cell), total), cell)
             return context.get_dummy_value()
@@ -166,7 +166,7 @@ def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor
         z, w = load_vector(builder, z_address, 0), load_vector(builder, w_address, 0)
         inside, i, t, left, rise = _look_up(builder, z, table, slope, offset, last)
         value = multiply_add(builder, t, rise, left)
-        bend = builder.select(inside, rise, _zeros(VECTOR))
+        bend = builder.select(inside, rise, zeros_of(VECTOR))
         scale = splat(builder, factor)
         store_vector(builder, builder.fmul(value, scale), z_address, 0)
         growth = builder.fmul(builder.fmul(w, bend), builder.fmul(scale, splat(builder, slope)))
@@ -176,12 +176,12 @@ def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor
             builder.icmp_signed(">=", lane, splat(builder, builder.trunc(first, INT32))),
             builder.icmp_signed("<", lane, splat(builder, builder.trunc(stop, INT32))),
         )
-        w = builder.select(owned, w, _zeros(VECTOR))
+        w = builder.select(owned, w, zeros_of(VECTOR))
         for number, term in enumerate((value, builder.fmul(bend, z))):
-            term = builder.fmul(w, builder.select(owned, term, _zeros(VECTOR)))
+            term = builder.fmul(w, builder.select(owned, term, zeros_of(VECTOR)))
             store_vector(builder, builder.fadd(load_vector(builder, sums, number), term), sums, number)
         weight = builder.fmul(w, scale)
-        above = builder.fmul(weight, builder.select(owned, t, _zeros(VECTOR)))
+        above = builder.fmul(weight, builder.select(owned, t, zeros_of(VECTOR)))
         _scatter(builder, i, builder.fsub(weight, above), above, cells, pitch)
         return context.get_dummy_value()
 
@@ -195,7 +195,7 @@ def _scatter(builder: Any, index: Any, left: Any, right: Any, cells: Any, pitch:
     for lane in range(LANES):
         cell = builder.add(cells, builder.mul(pitch, INT64(lane % COPIES)))
         number = builder.zext(builder.extract_element(index, INT32(lane)), INT64)
-        place = _pointer(builder, cell, number, 8, pair)
+        place = pointer_at(builder, cell, number, 8, pair)
         term = ir.Constant(pair, ir.Undefined)
         for half, values in enumerate((left, right)):
             term = builder.insert_element(term, builder.extract_element(values, INT32(lane)), INT32(half))
@@ -207,7 +207,7 @@ def _look_up(builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: An
     raw = multiply_add(builder, z, splat(builder, slope), splat(builder, offset))
     top = splat(builder, last)
     # Ordered comparisons: a NaN looks up the first sample, and is put back into the remainder.
-    low = builder.select(builder.fcmp_ordered(">", raw, _zeros(VECTOR)), raw, _zeros(VECTOR))
+    low = builder.select(builder.fcmp_ordered(">", raw, zeros_of(VECTOR)), raw, zeros_of(VECTOR))
     position = builder.select(builder.fcmp_ordered("<", low, top), low, top)
     whole = builder.fptosi(position, INDEX)
     highest = builder.sub(builder.fptosi(top, INDEX), ir.Constant(INDEX, [1] * LANES))
@@ -238,7 +238,7 @@ def _look_up(builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: An
     return inside, i, t, left, rise
 
 
-def _accumulate(builder: Any, count: Any, initial: list[list[Any]], body: Callable[..., Any]) -> list[list[Any]]:
+def accumulate(builder: Any, count: Any, initial: list[list[Any]], body: Callable[..., Any]) -> list[list[Any]]:
     """A loop of ``count`` >= 0 turns over a table of values that stay in registers."""
     before = builder.block
     head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
@@ -281,25 +281,25 @@ def _totals(builder: Any, vectors: list[Any]) -> list[Any]:
     return [builder.extract_element(vectors[n // LANES], INT32(n % LANES)) for n in range(count)]
 
 
-def _pointer(builder: Any, address: Any, number: Any, size: int, kind: Any) -> Any:
+def pointer_at(builder: Any, address: Any, number: Any, size: int, kind: Any) -> Any:
     return builder.inttoptr(builder.add(address, builder.mul(number, INT64(size))), kind.as_pointer())
 
 
 def load_vector(builder: Any, address: Any, number: int) -> Any:
-    return builder.load(_pointer(builder, address, INT64(number), 4 * LANES, VECTOR), align=4)
+    return builder.load(pointer_at(builder, address, INT64(number), 4 * LANES, VECTOR), align=4)
 
 
 def store_vector(builder: Any, value: Any, address: Any, number: int) -> None:
-    builder.store(value, _pointer(builder, address, INT64(number), 4 * LANES, VECTOR), align=4)
+    builder.store(value, pointer_at(builder, address, INT64(number), 4 * LANES, VECTOR), align=4)
 
 
 def splat(builder: Any, value: Any) -> Any:
     undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, value, INT32(0))
-    return builder.shuffle_vector(first, undefined, _zeros(INDEX))
+    return builder.shuffle_vector(first, undefined, zeros_of(INDEX))
 
 
-def _zeros(kind: Any) -> Any:
+def zeros_of(kind: Any) -> Any:
     return ir.Constant(kind, [0 if kind.element == INT32 else 0.0] * LANES)
 
 

@@ -10,13 +10,14 @@ The transposes give the rest: the adjoint is the same with turned kernels, and t
 
     dL/dg = G^T [ (A dL/dy) . (B^T d) ].
 
-Here are the three transforms of rows of pixels as vector instructions, and G as a matrix. Memory is given by addresses
-in bytes, as in :mod:`tnrd.kernels.simd`.
+Here are the products and the three transforms of rows of pixels as vector instructions, and G as a matrix. Memory is
+given by addresses in bytes, as in :mod:`tnrd.kernels.simd`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +26,18 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from tnrd.kernels.simd import FLOAT, INT64, load_vector, multiply_add, splat, store_vector
+from tnrd.kernels.simd import (
+    FLOAT,
+    INT64,
+    VECTOR,
+    accumulate,
+    load_vector,
+    multiply_add,
+    pointer_at,
+    splat,
+    store_vector,
+    zeros_of,
+)
 
 ROWS, POINTS, TAPS = 4, 6, 3
 _A, _B = math.sqrt(0.5), math.sqrt(2.0)
@@ -40,6 +52,64 @@ def kernel_transform() -> NDArray[np.float64]:
     result = np.vstack([matrix, [0.0, 0.0, 1.0]])
     result.flags.writeable = False
     return result
+
+
+def multiply_points_block(outputs: int, vectors: int) -> Callable[..., Any]:
+    """An intrinsic that accumulates ``outputs`` x ``vectors`` registers over all columns of kernels, point by point.
+
+        M[p, b, i, x] = sum_{s, j} U[p, b, s, j, i] V[p, s, x + j],     i < outputs,  x < vectors * LANES,  j < TAPS.
+
+    Its arguments, int64: V and the distances in bytes of its points and of its rows s; U (contiguous but for the first
+    axis) and the distance of its points; the numbers of blocks b and of rows; M and the distances of its points and of
+    its rows, of which a block has ``outputs``. The sum runs over s and j in order.
+    """
+
+    @intrinsic
+    def multiply(typingctx, source, point, row, factors, matrix, blocks, rows, target, target_point, pitch):
+        def codegen(context, builder, signature, arguments):
+            source, point, row, factors, matrix, blocks, rows, target, target_point, pitch = arguments
+            zeros = [[zeros_of(VECTOR)] * vectors for _ in range(outputs)]
+            step = 4 * outputs * TAPS  # bytes of the factors of a row
+            block, out = builder.mul(rows, INT64(step)), builder.mul(pitch, INT64(outputs))
+
+            def at_point(p, nothing):
+                start, first, into = (
+                    builder.add(place, builder.mul(distance, p))
+                    for place, distance in ((source, point), (factors, matrix), (target, target_point))
+                )
+
+                def at_block(b, nothing):
+                    a_start, d_start = builder.add(first, builder.mul(block, b)), builder.add(into, builder.mul(out, b))
+
+                    def at_row(s, sums):
+                        v, a_row = (
+                            builder.add(start, builder.mul(row, s)),
+                            builder.add(a_start, builder.mul(s, INT64(step))),
+                        )
+                        for j in range(TAPS):
+                            here = builder.add(v, INT64(4 * j))
+                            x = [load_vector(builder, here, number) for number in range(vectors)]
+                            for i in range(outputs):
+                                a = builder.load(pointer_at(builder, a_row, INT64(j * outputs + i), 4, FLOAT))
+                                a = splat(builder, a)
+                                sums[i] = [multiply_add(builder, a, x[k], sums[i][k]) for k in range(vectors)]
+                        return sums
+
+                    sums = accumulate(builder, rows, zeros, at_row)
+                    for i in range(outputs):
+                        for k in range(vectors):
+                            store_vector(builder, sums[i][k], builder.add(d_start, builder.mul(pitch, INT64(i))), k)
+                    return nothing
+
+                accumulate(builder, blocks, [], at_block)
+                return nothing
+
+            accumulate(builder, INT64(POINTS), [], at_point)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 10), codegen
+
+    return multiply
 
 
 @intrinsic

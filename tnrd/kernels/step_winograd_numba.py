@@ -68,7 +68,7 @@ def _sweep(u, f, n, region, bank, influence, weight, buffers, out, work):
                 last = pitch if x + now == vectors else (x + now) * LANES
                 for b in range(bank.forward.shape[1]):
                     target = address(window) + ((2 * planes + b * side) * pitch) * 4 + x * LINE
-                    multiply_points(values, x * LANES, bank.forward, b, b + 1, bank.forward_offsets, products, target,
+                    multiply_points(values, x * LANES, bank.forward, b, b + 1, products, target,
                                     pitch * 4, row_pitch, now)  # fmt: skip
                     influence_rows(window, 2, min(ROWS, height - top), x * LANES, last, region.columns, influence,
                                    b * side, b * side + side, n, top, region.start)  # fmt: skip
@@ -164,16 +164,16 @@ def _block_gradient(b, scratch, n, region, bank, influence, top, count, valid, s
     for i in range(count):
         of_u = address(values) + i * ROWS * side * pitch * 4
         of_g = address(window) + ((2 + i * ROWS) * planes + f) * pitch * 4
-        multiply_points(pictures[:, count + i], 0, bank.forward, b, b + 1, bank.forward_offsets, scratch.products, of_u,
+        multiply_points(pictures[:, count + i], 0, bank.forward, b, b + 1, scratch.products, of_u,
                         pitch * 4, side * pitch * 4, vectors)  # fmt: skip
-        multiply_points(pictures[:, i], 0, bank.forward, b, b + 1, bank.forward_offsets, scratch.products, of_g,
+        multiply_points(pictures[:, i], 0, bank.forward, b, b + 1, scratch.products, of_g,
                         pitch * 4, planes * pitch * 4, vectors)  # fmt: skip
     influence_gradient(values[:valid], f, window[2:], top, influence, f, f + side, n, region, scratch.traces[0], sums)
     _transform_responses(values, 0, scratch.nothing, top, count, x0, own_columns, region, side, responses)
     _transform_responses(window[2:], f, scratch.nothing, top, count, x0, own_columns, region, side,
                          responses[:, count:])  # fmt: skip
     for p in range(POINTS):
-        _outer_product(responses[p], pictures[p], 2 * count, x0, own_columns, bank.forward_offsets,
+        _outer_product(responses[p], pictures[p], 2 * count, x0, own_columns, bank.offsets,
                        sums.kernels[f:, p])  # fmt: skip
 
 
