@@ -147,14 +147,20 @@ def test_a_change_is_seen(change: Callable[[TNRD], object]) -> None:
     assert not torch.equal(after, before)
 
 
-def test_what_autocast_rounds_is_not_kept() -> None:
+@pytest.mark.parametrize("engine", ["auto", "torch"])
+@pytest.mark.parametrize("gradients", [False, True])
+def test_autocast_does_not_reach_the_model(engine: str, gradients: bool) -> None:
     model, x = random_model().float(), picture().float()
-    model.engine = "torch"
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        model(x, 0.1)
-    with torch.no_grad():
+    model.engine = engine
+    with torch.set_grad_enabled(gradients):
+        before = model(x, 0.1)
+        with torch.autocast("cpu", torch.bfloat16):
+            during = model(x, 0.1)
+            states = [torch.is_autocast_enabled("cpu") for _ in model.states(x, 0.1)]
         after = model(x, 0.1)
-    torch.testing.assert_close(after, model(x, 0.1).detach(), rtol=0, atol=1e-6)
+    assert all(states), "what the caller does with a state is the caller's"
+    assert torch.equal(during, before)
+    assert torch.equal(after, before)
 
 
 def test_a_copy_keeps_its_own() -> None:

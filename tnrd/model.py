@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -227,15 +228,18 @@ class TNRD(nn.Module):
 
         Arguments as in :meth:`forward`; ``steps`` ends it early.
         """
-        f, level = self.to_grid(x, self.check(x, sigma))
-        u = f if self.lift is None else torch.cat([f, correlate(f, self.lift())], dim=1)
+        with _no_autocast(x.device.type):
+            f, level = self.to_grid(x, self.check(x, sigma))
+            u = f if self.lift is None else torch.cat([f, correlate(f, self.lift())], dim=1)
         yield u
         stages = [self.stage(t) for t in range(self.config.stages if steps is None else steps)]
-        # All matrix products first: their threads go on spinning for a while, and a compiled step would have to wait.
         sets: list[DiffusionStage] = list(self.stages)  # type: ignore[arg-type]
-        prepared = self._preparation(self, sets, list(dict.fromkeys(stages)), level)
+        with _no_autocast(x.device.type):
+            # All matrix products first: their threads spin on for a while, and a compiled step would have to wait.
+            prepared = self._preparation(self, sets, list(dict.fromkeys(stages)), level)
         for stage in stages:
-            u = stage(u, f, level, self.engine, prepared[stage])
+            with _no_autocast(x.device.type):
+                u = stage(u, f, level, self.engine, prepared[stage])
             yield u
 
     @torch.no_grad()
@@ -324,6 +328,14 @@ class TNRD(nn.Module):
         if self.config.grid > 1:
             picture = functional.pixel_shuffle(picture, self.config.grid)
         return picture[..., :height, :width]
+
+
+def _no_autocast(device: str) -> AbstractContextManager[object]:
+    """The model computes in its own precision: what kernels and tables lose in bfloat16 is seen in the picture.
+
+    Not to be held over a yield, behind which the caller's own settings are due.
+    """
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _whole_cells(x: Tensor, cell: int, blend: float = 0.0) -> Tensor:

@@ -45,7 +45,7 @@ class Preparation:
         """
         if sigma.is_cuda and used:
             return dict(zip(used, prepare_together(used, sigma), strict=True))
-        fresh = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(sigma.device.type)
+        fresh = torch.is_grad_enabled() or torch.compiler.is_compiling()
         several = sigma.shape[2:] != (1, 1) or any(len(stage.coarse) for stage in sets)
         state = None if fresh or several else _state(model)
         if state is None:
