@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tnrd.config import TNRDConfig
 from tnrd.inference.recorded import recorded
 from tnrd.kernels import step_torch
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 
 CONFIGURATIONS = {
     "5x5x24, 5 steps": TNRDConfig(stages=5, filters=24, kernel_size=5),

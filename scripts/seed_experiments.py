@@ -23,7 +23,8 @@ import torch
 from evaluate import machine
 from numpy.typing import NDArray
 
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.config import TNRDConfig
+from tnrd.model import TNRD
 from tnrd.training.data import load_images
 from tnrd.training.recipe import Recipe, read_recipe
 from tnrd.training.train import Trainer

@@ -36,10 +36,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tnrd.config import TNRDConfig
 from tnrd.image_io import Picture, encode_image, output_format, read_image, write_image
 from tnrd.inference.levels import estimate_noise
 from tnrd.inference.restore import restore
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.weights import load_model, save_weights
 
 SOME_FAILED = 6

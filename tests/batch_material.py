@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from tnrd.cli import main
+from tnrd.config import TNRDConfig
 from tnrd.image_io import Picture, write_image
 from tnrd.inference.batch.bench import Bench
 from tnrd.inference.batch.run import BatchResult, denoise_files
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.weights import save_weights
 
 # Runs the command; each picture that is denoised is noted in a file, and takes a while.

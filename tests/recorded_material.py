@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.config import TNRDConfig
+from tnrd.model import TNRD
 
 GREY = TNRDConfig(stages=2, filters=4, kernel_size=3)
 

@@ -16,6 +16,7 @@ import pytest
 from batch_material import Batch, lines, pixels, put, quick_weights, tree
 
 import tnrd
+from tnrd.config import TNRDConfig
 from tnrd.image_io import Metadata, Picture, read_image, write_image
 from tnrd.inference.batch.bench import Bench
 from tnrd.inference.batch.errors import BatchError, BatchOutputError
@@ -23,7 +24,7 @@ from tnrd.inference.batch.manifest import Record
 from tnrd.inference.batch.run import BatchResult
 from tnrd.inference.levels import estimate_noise
 from tnrd.inference.restore import restore
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.weights import load_model, save_weights
 
 

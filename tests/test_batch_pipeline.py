@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from tnrd.config import TNRDConfig
 from tnrd.image_io import Picture
 from tnrd.inference.batch import pipeline
 from tnrd.inference.batch.bench import Bench, Prepared, Settings, StoppedError
@@ -20,7 +21,7 @@ from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import Record
 from tnrd.inference.batch.plan import Job
 from tnrd.inference.levels import NoiseLevel, given_noise
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 
 COUNT = 12
 MODEL = TNRD(TNRDConfig(stages=1, filters=2, kernel_size=3))

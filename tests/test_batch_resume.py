@@ -10,10 +10,11 @@ import pytest
 import torch
 from batch_material import Batch, lines, note_denoised, put, quick_weights, tree
 
+from tnrd.config import TNRDConfig
 from tnrd.inference.batch.bench import Bench
 from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.shards import Shard
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.weights import save_weights
 
 

@@ -25,10 +25,11 @@ from safetensors.torch import save_file
 import tnrd
 import tnrd.cli
 from tnrd.cli import command, main, options, reporting
+from tnrd.config import TNRDConfig
 from tnrd.image_io import DEFAULT_MAX_PIXELS, Metadata, Picture, read_image, write_image
 from tnrd.inference.levels import given_noise
 from tnrd.inference.restore import restore
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.weights import find_weights, load_model, save_weights
 
 RUN = "from tnrd.cli import main; raise SystemExit(main())"

@@ -10,8 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tnrd.config import TNRDConfig
 from tnrd.inference.explain import averaging_kernel, muted
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 
 TINY = TNRDConfig(stages=2, filters=3, kernel_size=3, nodes=11, reach=5.0, sigma_degree=2)
 HALF = dataclasses.replace(TINY, stages=1, grid=2, companions=2, vanishing_moments=(1, 2))

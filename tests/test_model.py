@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tnrd.config import TNRDConfig
 from tnrd.influence import RadialBasisInfluence
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.stage import DiffusionStage
 
 TINY = TNRDConfig(stages=2, filters=3, kernel_size=3, nodes=11, reach=5.0, sigma_degree=2)

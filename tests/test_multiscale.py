@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tnrd.config import TNRDConfig
 from tnrd.filters import FilterBank
 from tnrd.influence import RadialBasisInfluence
 from tnrd.kernels.correlate_torch import correlate
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.moments import moments_from_kernel
 from tnrd.multiscale import (
     coarse_size,

@@ -79,7 +79,7 @@ def test_every_public_name_resolves(name: str) -> None:
 def test_public_names_live_where_they_are_declared() -> None:
     assert tnrd.denoise.__module__.startswith("tnrd.")
     assert tnrd.TNRD.__module__ == "tnrd.model"
-    assert tnrd.TNRDConfig.__module__ == "tnrd.model"
+    assert tnrd.TNRDConfig.__module__ == "tnrd.config"
 
 
 def test_star_import_brings_all_public_names() -> None:

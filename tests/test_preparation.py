@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tnrd.config import TNRDConfig
 from tnrd.filters import FilterBank
 from tnrd.influence import RadialBasisInfluence
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.preparation import prepare_together
 from tnrd.stage import DiffusionStage, Prepared
 

@@ -17,10 +17,11 @@ from recorded_material import GREY, LEVEL, Log, network, picture
 from torch import Tensor
 
 import tnrd
+from tnrd.config import TNRDConfig
 from tnrd.inference import recorded as module
 from tnrd.inference.passes import MOST_PASSES, PATIENCE
 from tnrd.inference.recorded import RecordedModel, Recording, recorded
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 
 CONFIGS = {
     "grey, one set of weights": TNRDConfig(stages=2, filters=20, kernel_size=7, repeats=2),

@@ -16,10 +16,11 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 import tnrd
+from tnrd.config import TNRDConfig
 from tnrd.inference.levels import MAX_SIGMA, NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import load, resolve_device
 from tnrd.inference.restore import DEFAULT_TILE, ordered_convolutions, restore, restore_together, side_of_tiles
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.pixels import from_unit, to_unit
 from tnrd.weights import find_weights, save_weights
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import tnrd
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.config import TNRDConfig
+from tnrd.model import TNRD
 from tnrd.weights import WeightsError, save_weights
 
 da = pytest.importorskip("dask.array", reason="needs the extra bigimage")

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import tnrd
+from tnrd.config import TNRDConfig
 from tnrd.degradations import add_poisson_gaussian
 from tnrd.inference.whitening import measured_white, whitening
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.photon_noise import PhotonNoise, estimate_photon_noise
 from tnrd.pixels import to_unit
 from tnrd.weights import save_weights

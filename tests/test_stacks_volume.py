@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 import tnrd
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.config import TNRDConfig
+from tnrd.model import TNRD
 from tnrd.weights import save_weights
 
 for needed in ("dask", "distributed", "imagecodecs"):

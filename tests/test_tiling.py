@@ -9,10 +9,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tnrd.config import TNRDConfig
 from tnrd.inference.levels import NoiseLevel
 from tnrd.inference.restore import restore
 from tnrd.inference.tiling import split
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 
 CONFIGS = {
     "scalar 5x5": TNRDConfig(stages=2, filters=4, kernel_size=5),

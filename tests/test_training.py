@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tnrd.model import TNRDConfig
+from tnrd.config import TNRDConfig
 from tnrd.training import train
 from tnrd.training.losses import weighted_mse
 from tnrd.training.optimizers import learning_rate

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tnrd.model import TNRDConfig
+from tnrd.config import TNRDConfig
 from tnrd.training.data import SATURATION, CropSampler, load_images
 from tnrd.training.recipe import Phase, Recipe, read_recipe
 

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.config import TNRDConfig
+from tnrd.model import TNRD
 from tnrd.training.start import start_from
 
 SIGMA = 25 / 255

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import tnrd.weights
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.config import TNRDConfig
+from tnrd.model import TNRD
 from tnrd.weights import (
     ALIASES,
     WeightsError,

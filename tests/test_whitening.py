@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tnrd.config import TNRDConfig
 from tnrd.degradations import add_poisson_gaussian
 from tnrd.inference.levels import given_noise
 from tnrd.inference.restore import restore
 from tnrd.inference.whitening import Whitening, halvings, measured_white, reach, whitening
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.photon_noise import PhotonNoise
 
 SHAPE = (500, 700)

@@ -10,12 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tnrd.config import TNRDConfig
     from tnrd.inference.batch.run import denoise_files
     from tnrd.inference.photons import denoise_photon_noise
     from tnrd.inference.restore import denoise
     from tnrd.inference.stacks.arrays import denoise_array
     from tnrd.inference.stacks.volume import denoise_volume
-    from tnrd.model import TNRD, TNRDConfig
+    from tnrd.model import TNRD
     from tnrd.noise import estimate_sigma
     from tnrd.weights import load_model
 
@@ -36,7 +37,7 @@ __all__ = [
 
 _HOME_OF_NAME = {
     "TNRD": "tnrd.model",
-    "TNRDConfig": "tnrd.model",
+    "TNRDConfig": "tnrd.config",
     "denoise": "tnrd.inference.restore",
     "denoise_array": "tnrd.inference.stacks.arrays",
     "denoise_files": "tnrd.inference.batch.run",

@@ -116,7 +116,8 @@ def read_weights(file: WeightsFile, *, device: str = "cpu", engine: str = "auto"
     """Build the model that a checked file describes; arguments and errors as in :func:`load_model`."""
     import torch
 
-    from tnrd.model import TNRD, TNRDConfig
+    from tnrd.config import TNRDConfig
+    from tnrd.model import TNRD
 
     state, metadata = read_tensors(file, FORMAT)
     try:

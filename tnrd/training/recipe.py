@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tnrd.model import TNRDConfig
+from tnrd.config import TNRDConfig
 
 T = TypeVar("T")
 

@@ -25,8 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tnrd.config import TNRDConfig
 from tnrd.influence import SIGMA_KNEE, SIGMA_TOP, RadialBasisInfluence, SigmaCurve, fit_influence
-from tnrd.model import TNRD, TNRDConfig
+from tnrd.model import TNRD
 from tnrd.stage import DiffusionStage, ScaledInfluence
 
 CURVE_SAMPLES = 256
