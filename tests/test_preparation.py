@@ -164,6 +164,13 @@ def test_autocast_does_not_reach_the_model(engine: str, gradients: bool) -> None
     assert torch.equal(after, before)
 
 
+def test_autocast_does_not_reach_the_energy() -> None:
+    model, x = TNRD(TNRDConfig(stages=2, repeats=2, filters=3, kernel_size=3)).float(), picture().float()
+    energy = model.energy(x, x.flip(-1), 0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.energy(x, x.flip(-1), 0.1), energy)
+
+
 def test_a_copy_keeps_its_own() -> None:
     model = random_model()
     before = restored(model)

@@ -155,10 +155,10 @@ class TNRD(nn.Module):
             raise ValueError(f"State and observation must have one shape, got {tuple(x.shape)} and {tuple(f.shape)}.")
         if any(side % self.config.grid for side in x.shape[2:]):
             raise ValueError(f"Both sides must be multiples of the grid {self.config.grid}, got {tuple(x.shape)}.")
-        level = self.check(x, sigma)
-        observation, level = self.to_grid(f, level)
-        state, _ = self.to_grid(x, level.new_zeros(1, 1, 1, 1))
-        return self.stage(0).energy(state, observation, level)
+        with _no_autocast(x.device.type):
+            observation, level = self.to_grid(f, self.check(x, sigma))
+            state, _ = self.to_grid(x, level.new_zeros(1, 1, 1, 1))
+            return self.stage(0).energy(state, observation, level)
 
     def check(self, x: Tensor, sigma: float | Tensor, strength: float = 1.0) -> Tensor:
         """The arguments of :meth:`forward`; returns the noise level as the model computes with it.

@@ -88,7 +88,7 @@ def _chosen(side, count, otherwise):
 
 @part
 def _multiply(outputs, vectors, source, point, row, factors, matrix, blocks, rows, target, target_point, pitch):
-    pass
+    """No others: kernels are cut into blocks of these sides, and rows into as many vectors as those take."""
 
 
 for _side in SIDES:
