@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from tnrd.config import TNRDConfig
 from tnrd.filters import FilterBank
 from tnrd.influence import RadialBasisInfluence
+from tnrd.kernels import step_numba
+from tnrd.kernels.dispatch import diffusion_step
+from tnrd.kernels.plan_numba import arrange
 from tnrd.model import TNRD
 from tnrd.preparation import prepare_together
 from tnrd.stage import DiffusionStage, Prepared
@@ -54,7 +57,7 @@ def test_stages_prepared_together_are_those_prepared_one_by_one(coarser: int, sh
     parameters = [p for stage in stages for p in stage.parameters()]
 
     def gradients(found: list[list[Prepared]]) -> tuple[Tensor, ...]:
-        total = sum(t.square().sum() * (1 + i) for i, grids in enumerate(found) for grid in grids for t in grid)
+        total = sum(t.square().sum() * (1 + i) for i, grids in enumerate(found) for grid in grids for t in grid.tensors)
         assert isinstance(total, Tensor)
         return torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
 
@@ -69,7 +72,7 @@ def test_stages_prepared_together_are_those_prepared_one_by_one(coarser: int, sh
 def test_stages_that_do_not_learn_are_prepared_without_a_gradient() -> None:
     stages = [random_stage().requires_grad_(t == 1) for t in range(3)]
     found = prepare_together(stages, torch.full((1, 1, 1, 1), 0.1))
-    assert [any(t.requires_grad for grid in grids for t in grid) for grids in found] == [False, True, False]
+    assert [any(t.requires_grad for grid in grids for t in grid.tensors) for grids in found] == [False, True, False]
 
 
 # --- kept
@@ -101,11 +104,37 @@ def test_what_is_kept_gives_the_same_result(sigma: float | tuple[float, ...], st
 
 
 def test_what_is_kept_gives_the_same_result_by_the_compiled_steps() -> None:
-    model, x, level = random_model().float(), picture(3).float(), torch.tensor([0.02, 0.1, 0.3], dtype=torch.float32)
-    alone = model(x, level).detach()
-    with torch.inference_mode():
-        for _ in range(2):
-            torch.testing.assert_close(model(x, level), alone, rtol=0, atol=1e-6)
+    """Also what the steps keep of kernels and tables: for pictures of any width, and until a weight changes."""
+    model, level = random_model().float(), torch.tensor([0.02, 0.1, 0.3], dtype=torch.float32)
+    for _ in range(2):
+        for width in (7, 40, 7):
+            x = torch.rand(3, 1, 9, width, dtype=torch.float32)
+            alone = model(x, level).detach()
+            with torch.inference_mode():
+                for _ in range(2):
+                    torch.testing.assert_close(model(x, level), alone, rtol=0, atol=1e-6)
+        scrambled(model)
+
+
+@pytest.mark.parametrize("components", [1, 5], ids=["plain", "by points"])
+def test_a_compiled_step_arranges_constant_kernels_once(components: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    arranged: list[Tensor] = []
+
+    def counted(kernels: Tensor, table: Tensor) -> Any:
+        arranged.append(kernels)
+        return arrange(kernels, table)
+
+    monkeypatch.setattr(step_numba, "arrange", counted)
+    u, one = torch.rand(1, components, 9, 20).float(), torch.ones(1, 1, 1, 1).float()
+    kernels, table = torch.randn(3, components, 3, 3).float(), torch.randn(3, 40).float()
+    scale, kept = one.expand(1, 3, 1, 1), dict[str, Any]()
+
+    def step(keep: dict[str, Any] | None) -> Tensor:
+        return diffusion_step(u, u[:, :1], kernels, table, -3.0, 0.15, scale, scale, 0.1 * one, "numba", keep)
+
+    first = step(kept)
+    assert torch.equal(step(kept), first) and len(arranged) == 1
+    assert torch.equal(step(None), first) and len(arranged) == 2
 
 
 def test_kernels_and_tables_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ class Kept:
 
     def __init__(self, stages: Sequence[DiffusionStage], state: tuple[Tensor, list[str | None]]) -> None:
         self._values, self._settings = state
-        self._fixed = [(stage.filters().detach(), stage.influence.table().detach()) for stage in stages]
+        self._fixed = [(s.filters().detach(), s.influence.table().detach(), dict[str, Any]()) for s in stages]
         curves = [curve for s in stages for curve in (s.argument_scale, s.value_scale, s.reaction)]
         coefficients = [curve.coefficients().detach() for curve in curves]
         self._sizes = [len(theta) for theta in coefficients]
@@ -84,8 +84,8 @@ class Kept:
         floored = sigma.clamp_min(SIGMA_FLOOR)
         scales = zip(values[::3], values[1::3], values[2::3], strict=True)
         return [
-            [Prepared(kernels, table, argument / floored, sigma * value, reaction)]
-            for (kernels, table), (argument, value, reaction) in zip(self._fixed, scales, strict=True)
+            [Prepared(kernels, table, argument / floored, sigma * value, reaction, kept)]
+            for (kernels, table, kept), (argument, value, reaction) in zip(self._fixed, scales, strict=True)
         ]
 
 
@@ -141,10 +141,10 @@ def prepare_together(stages: Sequence[DiffusionStage], sigma: Tensor) -> list[li
         return torch.func.functional_call(template, parameters, (sigma,))  # type: ignore[no-any-return]
 
     grids = [[tensor.unbind() for tensor in grid] for grid in torch.func.vmap(prepare)(together)]
-    found = [[Prepared(*(of_stage[t] for of_stage in grid)) for grid in grids] for t in range(len(stages))]
+    found = [[Prepared.of(of_stage[t] for of_stage in grid) for grid in grids] for t in range(len(stages))]
     learn = [any(p.requires_grad for p in stage.parameters()) for stage in stages]
     return [
-        of_stage if learns else [Prepared(*(tensor.detach() for tensor in grid)) for grid in of_stage]
+        of_stage if learns else [Prepared.of(tensor.detach() for tensor in grid.tensors) for grid in of_stage]
         for of_stage, learns in zip(found, learn, strict=True)
     ]
 
@@ -157,4 +157,4 @@ class _Preparation(nn.Module):
         self.stage = stage
 
     def forward(self, sigma: Tensor) -> list[tuple[Tensor, ...]]:
-        return [tuple(grid) for grid in self.stage.prepare(sigma)]
+        return [grid.tensors for grid in self.stage.prepare(sigma)]

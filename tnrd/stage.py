@@ -13,8 +13,8 @@ With more than one scale the diffusion of the restricted image, prolonged back, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,13 +33,28 @@ GALERKIN, REDISCRETISED = COARSE_KERNELS = ("galerkin", "rediscretised")
 
 
 class Prepared(NamedTuple):
-    """What a step on one grid is computed with, at its noise levels: the arguments of a step but image and state."""
+    """What a step on one grid is computed with, at its noise levels: the arguments of a step but image and state.
+
+    ``kept`` is there if kernels and table never change: see :func:`tnrd.kernels.dispatch.diffusion_step`.
+    """
 
     kernels: Tensor
     table: Tensor
     inner: Tensor
     outer: Tensor
     reaction: Tensor
+    kept: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, tensors: Iterable[Tensor]) -> Prepared:
+        """With nothing kept."""
+        kernels, table, inner, outer, reaction = tensors
+        return cls(kernels, table, inner, outer, reaction)
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All but what is kept."""
+        return self[:5]
 
 
 class ScaledInfluence(nn.Module):
@@ -146,9 +161,9 @@ class DiffusionStage(ScaledInfluence):
 
 def _step(u: Tensor, f: Tensor, psi: RadialBasisInfluence, prepared: Prepared, engine: str) -> Tensor:
     """The step on one grid."""
-    kernels, table, inner, outer, reaction = prepared
+    kernels, table, inner, outer, reaction, kept = prepared
     if not psi.exact:
-        return diffusion_step(u, f, kernels, table, psi.origin, psi.spacing, inner, outer, reaction, engine)
+        return diffusion_step(u, f, kernels, table, psi.origin, psi.spacing, inner, outer, reaction, engine, kept)
     observed = f.shape[1]
     step = diffusion_force(u, kernels, lambda z: psi(z, inner, outer))
     step[:, :observed] += denoising_gradient(u[:, :observed], f, reaction)

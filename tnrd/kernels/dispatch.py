@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,8 +90,11 @@ def diffusion_step(
     outer: Tensor,
     reaction: Tensor,
     engine: str = "auto",
+    kept: dict[str, Any] | None = None,
 ) -> Tensor:
     """The step by the chosen engine; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`.
+
+    ``kept`` comes with kernels and a table whose values never change: an engine keeps in it what it makes of them.
 
     Raises:
         ValueError: The engine is unknown or cannot do this, or the shapes do not fit.
@@ -106,8 +110,10 @@ def diffusion_step(
         return step_torch.diffusion_step(u, f, kernels, table, origin, spacing, *scales)
     if chosen == "numba":
         from tnrd.kernels.step_numba import diffusion_step as compiled
-    else:
-        from tnrd.kernels.step_triton import diffusion_step as compiled
+
+        return compiled(u, f, kernels, table, origin, spacing, *scales, kept=kept)
+    from tnrd.kernels.step_triton import diffusion_step as compiled
+
     return compiled(u, f, kernels, table, origin, spacing, *scales)
 
 

@@ -31,7 +31,8 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
 
     Returns:
         A function to be called like ``step``: the operator, or ``step`` itself where nothing watches (no gradient is
-        wanted, nothing is traced), which spares a short process the second that torch takes to load its compiler.
+        wanted, nothing is traced), which spares a short process the second that torch takes to load its compiler, and
+        is given the keywords that the operator has no use for.
     """
 
     def forward(
@@ -72,10 +73,10 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
 
     operator.register_autograd(gradients, setup_context=remember)
 
-    def call(*arguments: Any) -> Tensor:
+    def call(*arguments: Any, **keywords: Any) -> Tensor:
         tensors = [arguments[i] for i in TENSORS]
         watched = torch.compiler.is_compiling() or any(type(t) not in (Tensor, Parameter) for t in tensors)
         wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        return operator(*arguments) if watched or wanted else step(*arguments)
+        return operator(*arguments) if watched or wanted else step(*arguments, **keywords)
 
     return call

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,14 @@ APART = 256
 JOB = 8192  # pixels of a job of the backward pass, so that sums over jobs do not depend on the number of threads
 MOST_JOBS = 64
 FEWEST = 4  # components from which on the transforms of Winograd's scheme cost less than they save
+
+
+class Arranged(NamedTuple):
+    """Kernels and a table of psi in the order in which the loops read them: blocks of K and of K^T, and words."""
+
+    forward: NDArray[np.float32]
+    adjoint: NDArray[np.float32]
+    words: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
     """Strips as wide as the cache allows, bands for all threads, and the memory for one thread."""
     n, channels, height, width = shape
     r = size // 2
-    by_points = size == TAPS and channels >= FEWEST
+    by_points = are_by_points(channels, size)
     measure = partial(_floats_by_points, filters) if by_points else _floats
 
     def buffers_of(columns: int, group: int = GROUP) -> Buffers:
@@ -91,6 +100,11 @@ def plan(shape: tuple[int, ...], filters: int, size: int, backward: bool, thread
     taps = np.pad(taps, (0, -len(taps) % side), mode="edge")
     workspace = measure(buffers, channels, backward)
     return Plan(by_points, np.array(parts, np.int64), jobs, buffers, taps, adjoint_taps, side, workspace)
+
+
+def are_by_points(channels: int, size: int) -> bool:
+    """Whether K and K^T of kernels (F, channels, size, size) are taken by Winograd's scheme."""
+    return size == TAPS and channels >= FEWEST
 
 
 def _fairest(height: int, strips: int, most: int, halo: int, threads: int) -> int:
@@ -182,19 +196,30 @@ def padded(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-def bank_of(kernels: Tensor, layout: Plan) -> Bank | PointBank:
-    """Kernels (F, C, k, k) as the loops of a plan read them.
+def arrange(kernels: Tensor, table: Tensor) -> Arranged:
+    """Kernels (F, C, k, k) and samples of psi (F, L) as the loops read them, whatever the picture.
 
     By numpy, whose products of so small matrices take one thread: torch's would still spin when the loops want a core.
     """
     filters, channels, size, _ = kernels.shape
-    q = kernels.detach().numpy()
-    if not layout.by_points:
+    q, samples = kernels.detach().numpy(), table.detach().numpy()
+    words = np.zeros((*samples.shape, 2), np.float32)
+    words[..., 0] = samples
+    np.subtract(words[:, 1:, 0], words[:, :-1, 0], out=words[:, :-1, 1])
+    pairs = words.view(np.int64)[..., 0]
+    if not are_by_points(channels, size):
         by_column = q.transpose(1, 3, 2, 0).reshape(channels * size, -1)
-        return Bank(_blocked(q.reshape(filters, -1)), layout.offsets, _blocked(by_column), layout.adjoint_offsets)
+        return Arranged(_blocked(q.reshape(filters, -1)), _blocked(by_column), pairs)
     transformed = _at_points(q).reshape(POINTS, filters, -1)
     turned = _at_points(q[:, :, ::-1, ::-1]).swapaxes(1, 2).reshape(POINTS, channels, -1)
-    return PointBank(_blocked(transformed, SIDES), layout.offsets, _blocked(turned, SIDES))
+    return Arranged(_blocked(transformed, SIDES), _blocked(turned, SIDES), pairs)
+
+
+def bank_of(arranged: Arranged, layout: Plan) -> Bank | PointBank:
+    """The kernels with the offsets of a plan."""
+    if layout.by_points:
+        return PointBank(arranged.forward, layout.offsets, arranged.adjoint)
+    return Bank(arranged.forward, layout.offsets, arranged.adjoint, layout.adjoint_offsets)
 
 
 def _at_points(kernels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from torch.nn import functional
 from tnrd.kernels import step_backward_numba, step_forward_numba, step_winograd_numba
 from tnrd.kernels.correlate_numba import ANNOUNCED
 from tnrd.kernels.operators import register
-from tnrd.kernels.plan_numba import bank_of, kernel_gradient, plan
+from tnrd.kernels.plan_numba import Arranged, arrange, bank_of, kernel_gradient, plan
 from tnrd.kernels.simd import COPIES, LEFT
 from tnrd.kernels.simd_winograd import POINTS
 from tnrd.kernels.step_forward_numba import Influence
@@ -50,16 +50,21 @@ event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call
 
 def step(
     u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor, outer: Tensor,
-    reaction: Tensor,
+    reaction: Tensor, kept: dict[str, Any] | None = None,
 ) -> Tensor:  # fmt: skip
-    """The step; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`."""
+    """The step; arguments as in :func:`tnrd.kernels.dispatch.diffusion_step`."""
+    arranged = None if kept is None else kept.get("numba")
+    if arranged is None:
+        arranged = arrange(kernels, table)
+        if kept is not None:
+            kept["numba"] = arranged
     out = torch.empty(u.shape, dtype=torch.float32)
     with entrance():
         layout = plan(tuple(u.shape), len(kernels), kernels.shape[-1], False, use_torch_threads())
         loops = step_winograd_numba if layout.by_points else step_forward_numba
         loops.forward(
-            _array(u), _array(f), layout.parts, bank_of(kernels, layout),
-            _influence(table, origin, spacing, inner, outer), _array(reaction), layout.buffers, out.numpy(),
+            _array(u), _array(f), layout.parts, bank_of(arranged, layout),
+            _influence(arranged, origin, spacing, inner, outer), _array(reaction), layout.buffers, out.numpy(),
             _memory(layout.workspace),
         )  # fmt: skip
     return out
@@ -77,6 +82,7 @@ def step_backward(
     reacting = g[:, : f.shape[1]]
     to_u = g.clone(memory_format=torch.contiguous_format)
     to_u[:, : f.shape[1]] -= reaction * reacting
+    arranged = arrange(kernels, table)
     with entrance():
         use_torch_threads()
         layout = plan(tuple(u.shape), filters, size, True, 0)
@@ -87,8 +93,8 @@ def step_backward(
         to_scales = torch.zeros(jobs, len(u), 2, filters, dtype=torch.float64)
         loops = step_winograd_numba if layout.by_points else step_backward_numba
         loops.backward(
-            _array(u), _array(g), layout.parts, layout.jobs, bank_of(kernels, layout),
-            _influence(table, origin, spacing, inner, outer), layout.buffers, layout.side, to_u.numpy(),
+            _array(u), _array(g), layout.parts, layout.jobs, bank_of(arranged, layout),
+            _influence(arranged, origin, spacing, inner, outer), layout.buffers, layout.side, to_u.numpy(),
             step_backward_numba.Sums(to_kernels.numpy(), to_table.numpy(), to_scales.numpy()),
             _memory(layout.workspace),
         )  # fmt: skip
@@ -108,13 +114,11 @@ def step_backward(
 diffusion_step = register("numba", step, step_backward)
 
 
-def _influence(table: Tensor, origin: float, spacing: float, inner: Tensor, outer: Tensor) -> Influence:
+def _influence(arranged: Arranged, origin: float, spacing: float, inner: Tensor, outer: Tensor) -> Influence:
+    words = arranged.words
+    offset, last = np.float32(-origin / spacing), np.float32(words.shape[1] - 1)
     # By numpy, on one thread: those of torch would still spin when the compiled loops want the cores.
-    words = np.zeros((*table.shape, 2), np.float32)
-    words[..., 0] = table.detach().numpy()
-    np.subtract(words[:, 1:, 0], words[:, :-1, 0], out=words[:, :-1, 1])
-    offset, last = np.float32(-origin / spacing), np.float32(table.shape[1] - 1)
-    return Influence(words.view(np.int64)[..., 0], _array(inner / spacing), offset, last, _array(outer))
+    return Influence(words, _array(inner) / np.float32(spacing), offset, last, _array(outer))
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
