@@ -97,6 +97,17 @@ def test_results_are_not_put_among_the_inputs_unasked(folder: Path, tmp_path: Pa
     assert outputs(make_plan(folder, folder / "clean")) == ["a.png", "b.JPG"]  # a folder of its own within
 
 
+def test_a_result_does_not_take_the_place_of_another_input(folder: Path) -> None:
+    """Files that are named singly are in no input folder, where results would have been left out."""
+    (folder / "a_c.png").write_bytes(b"x")
+    (folder.parent / "link").symlink_to(folder)
+    both = [folder / "a.png", folder.parent / "link" / "a_c.png"]
+    with pytest.raises(BatchOutputError, match=r"a_c\.png: the result of .*/a\.png would take the place of another"):
+        make_plan(both, folder, suffix="_c", overwrite=True)
+    assert outputs(make_plan(both[:1], folder, suffix="_c", overwrite=True)) == ["a_c.png"]
+    assert outputs(make_plan(both, folder, overwrite=True)) == ["a.png", "a_c.png"]
+
+
 def test_a_detour_into_the_input_tree_is_seen(folder: Path, tmp_path: Path) -> None:
     # IN lies in OUT, and the mirrored folder of that name would be IN itself.
     (folder / "in").mkdir()

@@ -142,6 +142,15 @@ def test_patterns_mirror_what_is_below_their_fixed_part(tmp_path: Path, monkeypa
     assert names(find(["in/?"], [], "out", recursive=True)) == ["x/a.png", "y/b.png"]
 
 
+def test_separators_that_follow_one_another_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in "$DIR/*.png" with DIR=in/: results would otherwise lose the first letters of their names."""
+    touch(tmp_path, "in/1.png", "in/11.png", "in/sub/b.png")
+    monkeypatch.chdir(tmp_path)
+    for start in ("", f"{tmp_path}//"):
+        assert names(find([f"{start}in//*.png"], [], "out")) == ["1.png", "11.png"]
+        assert names(find([f"{start}in///**//*.png"], [], "out")) == ["1.png", "11.png", "sub/b.png"]
+
+
 def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:
     touch(tmp_path, "a[1].png", "a1.png")
     assert names(find([str(tmp_path / "a[1].png")], [], "out")) == ["a[1].png"]

@@ -289,6 +289,38 @@ def test_a_reader_that_is_gone(noisy: Path, weights: Path) -> None:
     assert one_sentence(run.stderr.decode()) == "The output cannot be written to stdout: Broken pipe."
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="descriptors of POSIX")
+@pytest.mark.parametrize(
+    ("closed", "arguments", "status", "sentence"),
+    [
+        (2, ("noisy.png", "-"), 0, ""),
+        (2, ("noisy.png", "out.png"), 0, ""),
+        (0, ("-", "out.png"), reporting.INPUT, "empty"),
+        (1, ("noisy.png", "-"), reporting.OUTPUT, "stdout: it is closed"),
+        (1, ("noisy.png", "out.png", "--json"), reporting.OUTPUT, "stdout: it is closed"),
+    ],
+)
+def test_a_closed_stream(
+    noisy: Path, weights: Path, closed: int, arguments: tuple[str, ...], status: int, sentence: str
+) -> None:
+    """What would have been said there does not end up elsewhere, least of all in the picture."""
+    run = subprocess.run(
+        [sys.executable, "-c", RUN, *arguments, "--model", str(weights)],
+        cwd=noisy.parent,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+        preexec_fn=lambda: os.close(closed),
+    )
+    assert run.returncode == status
+    assert run.stderr == b"" if not sentence else sentence in one_sentence(run.stderr.decode())
+    if "-" in arguments[1:] and not status:
+        assert read_image(run.stdout).pixels.shape == (48, 64)
+    else:
+        assert run.stdout == b""
+        assert (noisy.parent / "out.png").exists() == (status == 0)
+
+
 # --- Wrong options ----------------------------------------------------------------------------------------------------
 
 
@@ -312,6 +344,10 @@ def test_a_reader_that_is_gone(noisy: Path, weights: Path) -> None:
         (["in.png", "out.png", "--form", "png"], "unrecognized"),
         (["in.png", "out.png", "--format", "png"], "--format is for stdout only"),
         (["in.png", "-", "--format", "gif"], "'GIF'"),
+        (["in.png", "out.png", "--channel-axis", "0"], "--channel-axis is for stacks: add --stack"),
+        (["in", "out", "--per-plane"], "--per-plane is for stacks"),
+        (["in.tif", "out.tif", "--stack", "--shard", "1/2"], "--shard is not for stacks"),
+        (["in.tif", "out.zarr", "--max-pixels", "9"], "--max-pixels is not for stacks"),
     ],
 )
 def test_wrong_options(cli: Cli, arguments: list[str], sentence: str) -> None:
@@ -589,7 +625,7 @@ def test_a_fault_of_the_program_shows_where(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_amid_the_work_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     noisy = tmp_path / "noisy.png"
     write_image(noisy, Picture(noisy_pixels((2000, 2000))))
@@ -605,8 +641,12 @@ def test_a_signal_amid_the_work_leaves_nothing(tmp_path: Path, number: signal.Si
     time.sleep(0.2)
     process.send_signal(number)
     rest = process.communicate(timeout=120)[1]
-    assert process.returncode == (reporting.INTERRUPTED if number == signal.SIGINT else -number)
-    assert rest == (b"tnrd-denoise: Interrupted.\n" if number == signal.SIGINT else b"")
+    said = {
+        signal.SIGINT: (reporting.INTERRUPTED, b"tnrd-denoise: Interrupted.\n"),
+        signal.SIGTERM: (reporting.TERMINATED, b"tnrd-denoise: Terminated.\n"),
+        signal.SIGKILL: (-signal.SIGKILL, b""),
+    }
+    assert (process.returncode, rest) == said[number]
     assert list(tmp_path.iterdir()) == [noisy]
 
 

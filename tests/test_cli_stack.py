@@ -42,8 +42,10 @@ def test_a_zarr_needs_no_flag_and_is_not_begun_twice(stack: Path, capfd: pytest.
     command = [str(stack), str(out), "--model", "fast", "--per-plane"]
     assert main(command) == 0
     assert "The estimated noise level is sigma = " in capfd.readouterr().err
-    assert main(command) == 3
+    assert main(command) == 4
     assert "exists" in capfd.readouterr().err
+    assert main([str(stack), str(stack.with_name("absent") / "clean.tif"), "--stack"]) == 4
+    assert "absent" in capfd.readouterr().err
 
 
 def test_photon_noise_is_given_or_measured_and_said(stack: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -175,6 +175,62 @@ def test_imagej_pixel_sizes_reach_other_formats(tmp_path: Path, weights: str) ->
     entry = zarr.open_group(str(tmp_path / "out.zarr"), mode="r").attrs["ome"]["multiscales"][0]
     assert [(axis["name"], axis["unit"]) for axis in entry["axes"]] == [(a, "micrometer") for a in "zyx"]
     assert entry["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [1.5, 0.2, 0.25]}]
+    denoised(tmp_path / "in.tif", tmp_path / "out.tif", weights)
+    with tifffile.TiffFile(tmp_path / "out.tif") as tif:
+        (said,) = tif.shaped_metadata
+        assert (said["axes"], said["PhysicalSizeZ"], said["PhysicalSizeZUnit"]) == ("ZYX", 1.5, "µm")
+
+
+def test_names_of_channels_reach_a_zarr(tmp_path: Path, weights: str) -> None:
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
+    tifffile.imwrite(tmp_path / "in.ome.tif", noisy(2, 40, 50), ome=True, metadata=metadata)
+    denoised(tmp_path / "in.ome.tif", tmp_path / "out.zarr", weights)
+    channels = zarr.open_group(str(tmp_path / "out.zarr"), mode="r").attrs["ome"]["omero"]["channels"]
+    assert [channel["label"] for channel in channels] == ["DAPI", "GFP"]
+    assert channels[0]["window"] == {"min": 0.0, "max": 65535.0, "start": 0.0, "end": 65535.0}
+
+
+def test_a_scan_that_is_shown_turned_stays_so(tmp_path: Path, weights: str) -> None:
+    tifffile.imwrite(tmp_path / "in.tif", noisy(2, 40, 50), extratags=[(274, "H", 1, 6, False)])
+    denoised(tmp_path / "in.tif", tmp_path / "out.tif", weights)
+    with tifffile.TiffFile(tmp_path / "out.tif") as tif:
+        assert [page.tags[274].value for page in tif.pages] == [6, 6]
+
+
+def ome_of_two_files(folder: Path, stack: NDArray[Any]) -> list[Path]:
+    """An OME-TIFF whose second plane lies in a file of its own."""
+    ids = [f"urn:uuid:00000000-0000-0000-0000-00000000000{i}" for i in range(2)]
+    paths = [folder / f"m{i}.ome.tif" for i in range(2)]
+    planes = "".join(
+        f'<TiffData FirstT="{i}" IFD="0" PlaneCount="1"><UUID FileName="{paths[i].name}">{ids[i]}</UUID></TiffData>'
+        for i in range(2)
+    )
+    for own, path, plane in zip(ids, paths, stack, strict=True):
+        xml = (
+            f'<?xml version="1.0" encoding="UTF-8"?>'
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{own}"><Image ID="Image:0">'
+            f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="{plane.shape[1]}" '
+            f'SizeY="{plane.shape[0]}" SizeC="1" SizeZ="1" SizeT="2"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+            f"{planes}</Pixels></Image></OME>"
+        )
+        tifffile.imwrite(path, plane, description=xml, metadata=None)
+    return paths
+
+
+def test_an_ome_tiff_of_several_files(tmp_path: Path, weights: str, caplog: pytest.LogCaptureFixture) -> None:
+    """tifffile fills in black for what is missing, and a result could be written onto one of the files."""
+    stack = noisy(2, 40, 50)
+    first, second = ome_of_two_files(tmp_path, stack)
+    denoised(first, tmp_path / "out.tif", weights)
+    close(tifffile.imread(tmp_path / "out.tif"), expected(stack, weights))
+    before = second.read_bytes()
+    with pytest.raises(VolumeError, match=r"m1\.ome\.tif: a part of the source .* lies there"):
+        denoised(first, second, weights, overwrite=True)
+    assert second.read_bytes() == before
+    second.unlink()
+    with pytest.raises(VolumeError, match=r"m0\.ome\.tif: 1 of its 2 planes lie in other files of the same OME-TIFF"):
+        denoised(first, tmp_path / "other.tif", weights)
+    assert not (tmp_path / "other.tif").exists()
 
 
 def test_one_of_several_sizes(tmp_path: Path, weights: str) -> None:
@@ -392,6 +448,26 @@ def stack(tmp_path: Path) -> Path:
     """A stack that could be denoised."""
     tifffile.imwrite(tmp_path / "in.tif", noisy(2, 40, 40))
     return tmp_path / "in.tif"
+
+
+@pytest.mark.parametrize("name", ["out.tif", "out.zarr"])
+def test_pixels_that_cannot_be_denoised_are_the_fault_of_the_source(tmp_path: Path, weights: str, name: str) -> None:
+    planes = noisy(2, 40, 40).astype(np.float32) / 65535
+    planes[1, 0, 0] = np.nan
+    tifffile.imwrite(tmp_path / "in.tif", planes)
+    with pytest.raises(VolumeError, match=r"in\.tif: The image must be finite") as found:
+        denoised(tmp_path / "in.tif", tmp_path / name, weights)
+    assert type(found.value) is VolumeError
+    tifffile.imwrite(tmp_path / "strong.tif", np.nan_to_num(planes) * 1000)
+    for sigma in (None, "per-plane"):
+        with pytest.raises(VolumeError, match=r"strong\.tif: The estimated noise level"):
+            denoised(tmp_path / "strong.tif", tmp_path / f"strong-{name}", weights, sigma=sigma)
+
+
+def test_what_a_killed_process_left_beside_the_target_is_removed(stack: Path, weights: str) -> None:
+    (stack.parent / f".tnrd-{'0' * 16}.tmp").write_bytes(b"x")
+    denoised(stack, stack.with_name("out.tif"), weights)
+    assert sorted(path.name for path in stack.parent.iterdir()) == ["in.tif", "out.tif"]
 
 
 @pytest.mark.parametrize("cut", [5, 3000, None])

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from tnrd.config import TNRDConfig
 from tnrd.degradations import add_poisson_gaussian
-from tnrd.inference.levels import given_noise
+from tnrd.inference.assumption import Assumption
+from tnrd.inference.levels import MAX_SIGMA, given_noise
+from tnrd.inference.photons import denoise_photon_noise
 from tnrd.inference.restore import restore
 from tnrd.inference.whitening import Whitening, halvings, measured_white, reach, whitening
 from tnrd.model import TNRD
@@ -82,6 +84,20 @@ def test_a_result_depends_exactly_as_far_as_said(model: TNRD, count: int) -> Non
         seen = np.flatnonzero((result(changed) != before).any(axis=0))
         farthest = max(farthest, column - seen.min(), seen.max() - column)
     assert farthest == reach(model.dependence_radius, count)
+
+
+def test_read_noise_alone_that_no_model_covers_is_refused_before_the_work() -> None:
+    """A flat frame of counts has no photon noise that could be told from its read noise."""
+    counts = np.random.default_rng(5).normal(300, 5, (64, 64)).astype(np.float32)
+    with pytest.raises(ValueError, match="exceeds the 100 that the models cover"):
+        Assumption("poisson-gaussian").of(counts)
+    with pytest.raises(ValueError, match=r"A read noise of 150 on the 8-bit scale.* exceeds the 100"):
+        Assumption("poisson-gaussian", gain=1e-7, read_noise=150 / 255)
+    with pytest.raises(ValueError, match="exceeds the 100"):
+        denoise_photon_noise(counts, model="fast")
+    barely = PhotonNoise(2e-6, 150 / 255)  # added up once, its photon noise counts as none
+    assert Whitening(barely, 1.0, 1).level == pytest.approx(75 / 255)
+    assert Whitening(PhotonNoise(2e-6, 1.0), 1.0, 1).level == MAX_SIGMA
 
 
 def test_absurd_read_noise_is_said() -> None:

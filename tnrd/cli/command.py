@@ -18,13 +18,18 @@ from tnrd.cli.reporting import (
     INPUT,
     INTERRUPTED,
     OUTPUT,
+    TERMINATED,
     UNEXPECTED,
     USAGE,
     WEIGHTS,
     CommandError,
+    TerminatedError,
+    check_stdout,
     ending,
+    open_closed_streams,
     progress,
     say,
+    terminable,
     timed,
     to_stdout,
 )
@@ -48,8 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, see the table in :mod:`tnrd.cli`.
     """
+    open_closed_streams()
     try:
-        return _run(parse(argv))
+        with terminable():
+            return _run(parse(argv))
     except SystemExit as leaving:  # argparse, after --help, --version or a wrong option
         return leaving.code if isinstance(leaving.code, int) else 0
     except CommandError as failure:
@@ -58,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("Interrupted.")
         return INTERRUPTED
+    except TerminatedError:
+        say("Terminated.")
+        return TERMINATED
     except MemoryError:
         say("There is not enough memory; a smaller --tile needs less.")
         return UNEXPECTED
@@ -69,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     check_noise(options)
+    if options.json or (not options.batch and options.output == "-"):
+        check_stdout()
     if options.stack:
         from tnrd.cli.stack import run_stack
 

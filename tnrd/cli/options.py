@@ -45,6 +45,8 @@ USAGE_LINES = """\
 %(prog)s [options] input output
        %(prog)s [options] input [input ...] output_folder
        %(prog)s [options] --files-from list output_folder"""
+# Options of stacks alone, and options that they have no use for besides those of many files.
+STACKS, NO_STACKS = ("per_plane", "channel_axis", "scheduler"), ("format", "max_pixels")
 # Options that only make sense for many files; any of them makes the last path an output folder.
 MANY = ("files_from", "null", "root", "recursive", "suffix", "skip_existing", "manifest", "shard", "merge_manifests")
 
@@ -67,6 +69,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options.stack = options.stack or any(path.rstrip("/").endswith(".zarr") for path in options.paths)
     if options.stack and len(options.paths) != 2:
         options_of.error("a stack has one input and one output")
+    for name in (*MANY, *NO_STACKS) if options.stack else STACKS:
+        if _is_given(getattr(options, name)):
+            kinds = "not for stacks" if options.stack else "for stacks: add --stack"
+            options_of.error(f"--{name.replace('_', '-')} is {kinds}")
     options.batch = not options.stack and _is_batch(options)
     if not options.batch:
         options.input, options.output = options.paths
@@ -179,6 +185,11 @@ def _add_batch(add: Callable[..., argparse.Action]) -> None:
         action="store_true",
         help="denoise nothing: merge the manifests of all shards into one and say what is missing",
     )
+
+
+def _is_given(value: object) -> bool:
+    """Whether the value of an option is not what it has of itself; axis 0 is."""
+    return value is not None and value is not False and value != ""
 
 
 def _is_batch(options: argparse.Namespace) -> bool:

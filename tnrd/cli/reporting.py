@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from types import FrameType
 
 PROGRAM = "tnrd-denoise"
 UNEXPECTED, USAGE, INPUT, OUTPUT, WEIGHTS, SOME_FAILED, INTERRUPTED, TERMINATED = 1, 2, 3, 4, 5, 6, 130, 143
@@ -20,6 +23,48 @@ class CommandError(Exception):
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+class TerminatedError(BaseException):
+    """SIGTERM has come."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, so that what is half written is removed; a second one ends at once.
+
+    Raises:
+        TerminatedError: It has come.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:  # somebody else answers it
+        yield
+        return
+
+    def take(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise TerminatedError
+
+    signal.signal(signal.SIGTERM, take)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def open_closed_streams() -> None:
+    """Where the process was started without stdin, stdout or stderr, let nothing else take their numbers.
+
+    Nothing is read from such a stdin, what is said on such a stderr is lost; such a stdout stays None, and is an error
+    where something is to go there.
+    """
+    if None not in (sys.stdin, sys.stdout, sys.stderr):
+        return
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115 (as long as the process lives)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 @contextlib.contextmanager
@@ -63,12 +108,19 @@ def say(sentence: str) -> None:
         print(f"{PROGRAM}: {sentence}", file=sys.stderr, flush=True)
 
 
+def check_stdout() -> None:
+    """Raise CommandError if there is no stdout."""
+    if sys.stdout is None:
+        raise CommandError(OUTPUT, "The output cannot be written to stdout: it is closed.")
+
+
 def to_stdout(data: bytes) -> None:
     """Write and flush.
 
     Raises:
-        CommandError: The reader is gone, or there is no space.
+        CommandError: It is closed, the reader is gone, or there is no space.
     """
+    check_stdout()
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

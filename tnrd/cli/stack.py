@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tnrd import __version__
 from tnrd.cli.options import assumed
-from tnrd.cli.reporting import INPUT, USAGE, WEIGHTS, CommandError, ending, progress, say, to_stdout
+from tnrd.cli.reporting import INPUT, OUTPUT, USAGE, WEIGHTS, CommandError, ending, progress, say, to_stdout
 
 if TYPE_CHECKING:
     from tnrd.inference.assumption import Assumption
@@ -22,8 +22,7 @@ _FEW = 8
 
 def run_stack(options: argparse.Namespace) -> int:
     """Denoise a stack as the options say; the exit status."""
-    from tnrd.image_io import ImageError
-    from tnrd.inference.stacks.errors import VolumeError
+    from tnrd.inference.stacks.errors import VolumeError, VolumeTargetError
     from tnrd.inference.stacks.volume import DEFAULT_SIDE, denoise_volume
     from tnrd.weights import WeightsError
 
@@ -32,7 +31,8 @@ def run_stack(options: argparse.Namespace) -> int:
     known = assumed(options)
     with (
         ending(USAGE, ImportError, ValueError),
-        ending(INPUT, VolumeError, ImageError),
+        ending(INPUT, VolumeError),
+        ending(OUTPUT, VolumeTargetError),
         ending(WEIGHTS, WeightsError),
         progress(options.quiet) as report,
     ):

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from tnrd.image_io.locks import try_lock
 
@@ -52,6 +52,20 @@ def completed(
             raise
 
 
+def remove_leftovers(folders: Iterable[str]) -> int:
+    """Remove temporary files of this program from folders; how many there were."""
+    removed = 0
+    for folder in folders:
+        try:
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in entries if LEFTOVER.fullmatch(entry.name)]
+        except OSError:  # not made yet, or not ours to read
+            continue
+        for name in names:
+            removed += _remove_if_left(os.path.join(folder, name))
+    return removed
+
+
 @contextlib.contextmanager
 def _held(path: str) -> Iterator[None]:
     """A new file, locked as long as it is written, so that it is not taken for a leftover."""
@@ -89,3 +103,16 @@ def _name(temporary: str, place: str, overwrite: bool) -> None:
         os.replace(temporary, place)
     else:
         os.unlink(temporary)
+
+
+def _remove_if_left(path: str) -> bool:
+    """Remove a temporary file that nobody holds any more."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            if try_lock(descriptor):
+                os.unlink(path)
+                return True
+        finally:
+            os.close(descriptor)
+    return False

@@ -101,7 +101,7 @@ def _refuse_pages(source: BinaryIO, header: Header) -> None:
         seen.add(offset)
         offset = tags.read_directory(source, header, offset)[1]
     if len(seen) > 1:
-        raise ImageError(f"the file holds {len(seen)} pages; only single pictures can be restored.")
+        raise ImageError(f"the file holds {len(seen)} pages, a stack: --stack denoises it, or tnrd.denoise_volume.")
 
 
 def _value(main: Directory, header: Header, tag: int, default: int) -> int:

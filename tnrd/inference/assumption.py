@@ -12,6 +12,7 @@ from tnrd.anscombe import check_photon_noise
 from tnrd.inference.levels import MAX_SIGMA, NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.photons import restore_photon_noise
 from tnrd.inference.restore import Progress, check_model, restore
+from tnrd.inference.whitening import check_covered
 from tnrd.model import TNRD
 from tnrd.photon_noise import PhotonNoise, estimate_photon_noise
 from tnrd.pixels import from_unit, to_unit
@@ -31,7 +32,7 @@ class Assumption:
         read_noise: Standard deviation at black on that scale; 0 where only the gain is given.
 
     Raises:
-        ValueError: A parameter is out of range, or belongs to the other kind.
+        ValueError: A parameter is out of range, or belongs to the other kind; or no model covers so much noise.
     """
 
     kind: str = GAUSSIAN
@@ -54,6 +55,7 @@ class Assumption:
             raise ValueError(f"A read noise of {self.read_noise} says nothing without the gain; give both, or none.")
         if self.gain is not None:
             check_photon_noise(self.gain, self.read_noise or 0.0)
+            check_covered(PhotonNoise(self.gain, self.read_noise or 0.0))
 
     @property
     def is_given(self) -> bool:
@@ -64,13 +66,15 @@ class Assumption:
         """The noise of a picture, (M, N) or (M, N, 3) of any depth: as given, or measured in it.
 
         Raises:
-            ValueError: It cannot be measured.
+            ValueError: It cannot be measured, or no model covers it.
         """
         if self.kind == GAUSSIAN:
             return estimate_noise(pixels) if self.sigma is None else given_noise(self.sigma, pixels)
         if self.gain is not None:
             return PhotonNoise(self.gain, self.read_noise or 0.0)
-        return estimate_photon_noise(pixels, channel_axis=None if pixels.ndim == 2 else -1)
+        noise = estimate_photon_noise(pixels, channel_axis=None if pixels.ndim == 2 else -1)
+        check_covered(noise)
+        return noise
 
     @property
     def receipt(self) -> dict[str, Any]:
@@ -110,4 +114,5 @@ def restore_assumed(
 
 
 def _in_8_bit(value: float | None) -> float | None:
-    return None if value is None else round(255 * value, 4)
+    """To seven digits, however small: settings that differ are told apart by it."""
+    return None if value is None else float(f"{255 * value:.7g}")

@@ -12,7 +12,7 @@ from tnrd.inference.choice import weights_for
 from tnrd.inference.levels import given_noise
 from tnrd.inference.loading import configured, load
 from tnrd.inference.restore import Progress, check_strength, restore
-from tnrd.inference.whitening import whitening
+from tnrd.inference.whitening import check_covered, whitening
 from tnrd.model import TNRD
 from tnrd.photon_noise import PhotonNoise, estimate_photon_noise
 from tnrd.pixels import as_pixels, to_unit
@@ -81,14 +81,16 @@ def photon_noise(pixels: NDArray[np.float32], gain: float | None, read_noise: fl
     """The noise as given, checked, or estimated from (M, N) or (M, N, 3) pixels on the [0, 1] scale.
 
     Raises:
-        ValueError: A parameter is out of range, or there is a read noise without a gain.
+        ValueError: A parameter is out of range, there is a read noise without a gain, or no model covers the noise.
     """
-    if gain is None:
-        if read_noise is not None:
-            raise ValueError(f"A read noise of {read_noise} says nothing without the gain; give both, or none.")
-        return estimate_photon_noise(pixels, channel_axis=None if pixels.ndim == 2 else -1)
-    noise = PhotonNoise(float(gain), float(read_noise or 0.0))
-    check_photon_noise(*noise)
+    if gain is not None:
+        noise = PhotonNoise(float(gain), float(read_noise or 0.0))
+        check_photon_noise(*noise)
+    elif read_noise is not None:
+        raise ValueError(f"A read noise of {read_noise} says nothing without the gain; give both, or none.")
+    else:
+        noise = estimate_photon_noise(pixels, channel_axis=None if pixels.ndim == 2 else -1)
+    check_covered(noise)
     return noise
 
 

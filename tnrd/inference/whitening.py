@@ -56,7 +56,7 @@ class Whitening:
         """Standard deviation of the noise after :meth:`forward`."""
         noise = _coarser(self.noise, self.halvings)
         if noise.gain < _LEAST_GAIN:
-            return noise.read_noise
+            return min(noise.read_noise, MAX_SIGMA)
         low, high = _ends(noise, self.white)
         return min(1 / (high - low), MAX_SIGMA)
 
@@ -98,6 +98,15 @@ def whitening(
     shape = pixels.shape if shape is None else shape
     white = measured_white(pixels, noise, shape) if white is None else white
     return Whitening(noise, white, halvings(noise, white, shape))
+
+
+def check_covered(noise: PhotonNoise) -> None:
+    """Raise ValueError where the noise is read noise alone, and more than the models cover."""
+    if noise.gain < _LEAST_GAIN and noise.read_noise > MAX_SIGMA * (1 + 1e-6):
+        raise ValueError(
+            f"A read noise of {255 * noise.read_noise:.4g} on the 8-bit scale, with hardly any photon noise beside it, "
+            "exceeds the 100 that the models cover; scale the image to [0, 1]."
+        )
 
 
 def halvings(noise: PhotonNoise, white: float, shape: tuple[int, ...]) -> int:

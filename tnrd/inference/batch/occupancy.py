@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable
 
-from tnrd.image_io.completion import LEFTOVER
+from tnrd.image_io.completion import remove_leftovers
 from tnrd.image_io.locks import try_lock, unlock
 from tnrd.inference.batch.errors import BatchOutputError
 
@@ -61,30 +61,3 @@ class Occupancy:
             return os.path.samestat(os.stat(self._path), os.fstat(self._lock))
         except OSError:
             return False
-
-
-def remove_leftovers(folders: Iterable[str]) -> int:
-    """Remove temporary files of this program from folders; how many there were."""
-    removed = 0
-    for folder in folders:
-        try:
-            with os.scandir(folder) as entries:
-                names = [entry.name for entry in entries if LEFTOVER.fullmatch(entry.name)]
-        except OSError:  # not made yet, or not ours to read
-            continue
-        for name in names:
-            removed += _remove_if_left(os.path.join(folder, name))
-    return removed
-
-
-def _remove_if_left(path: str) -> bool:
-    """Remove a temporary file that nobody holds any more."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            if try_lock(descriptor):
-                os.unlink(path)
-                return True
-        finally:
-            os.close(descriptor)
-    return False

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -108,7 +109,8 @@ def make_plan(
 
     Raises:
         BatchInputError: There is no such input, or nothing in it.
-        BatchOutputError: Two results would have the same name, or results would land among the inputs unasked.
+        BatchOutputError: Two results would have the same name, results would land among the inputs unasked, or one
+            would take the place of another input.
         BatchError: The suffix or the format is none.
     """
     if format is not None and format not in SUFFIX_OF_FORMAT:
@@ -128,6 +130,8 @@ def make_plan(
     _check_collisions(plan)
     if not (suffix or overwrite):
         _check_input_trees(plan)
+    if overwrite:
+        _check_other_inputs(plan)
     return plan
 
 
@@ -214,6 +218,25 @@ def tells_apart(folder: str, first: str, second: str) -> bool:
     finally:
         os.rmdir(os.path.join(trial, names[0]))
         os.rmdir(trial)
+
+
+def _check_other_inputs(plan: Plan) -> None:
+    """Refuse a result that would take the place of an input which is not its own."""
+    real = lru_cache(os.path.realpath)
+
+    def place(path: str) -> str:
+        return os.path.join(real(os.path.dirname(path)), os.path.basename(path))
+
+    def places() -> Iterator[tuple[str, str]]:
+        return ((place(job.input), place(job.input if job.fault else job.output)) for job in plan.all_jobs())
+
+    count = len(plan.found.paths)
+    before, after = (np.fromiter((name_hash(pair[side]) for pair in places()), np.uint64, count) for side in range(2))
+    suspects = set(after[(before != after) & np.isin(after, before)].tolist())
+    inputs = {source for source, _ in places() if name_hash(source) in suspects} if suspects else set()
+    for source, target in places() if inputs else ():
+        if target in inputs and target != source:
+            raise BatchOutputError(f"{target}: the result of {source} would take the place of another input.")
 
 
 def _check_input_trees(plan: Plan) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import stat
 from array import array
 from collections import Counter
@@ -145,6 +146,8 @@ def _add_file(found: Found, path: str, root: str | None) -> None:
 
 def _add_matches(found: Found, walker: _Walker, pattern: str) -> None:
     """What a pattern matches, mirrored below the folder before its first wildcard."""
+    # As in what is found: there, separators that follow one another are one, unless they begin the path.
+    pattern = pattern[:1] + os.sep.join(re.split(f"{re.escape(os.sep)}+", pattern[1:]))
     parts = pattern.split(os.sep)
     fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
     root = os.sep.join([*parts[:fixed], ""])

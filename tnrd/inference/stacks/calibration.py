@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from tnrd.inference.stacks.layout import Layout
 
 # Names of NGFF and their symbols in OME-XML.
@@ -45,6 +47,7 @@ class Calibration:
         omero: NGFF's display settings.
         resolution: Pixels per unit along X and Y, and TIFF's number of the unit.
         icc: Colour profile.
+        orientation: TIFF's number of how the picture is to be shown, 1 as it is stored.
     """
 
     sizes: dict[str, tuple[float, str]] = field(default_factory=dict)
@@ -53,6 +56,7 @@ class Calibration:
     omero: dict[str, Any] | None = None
     resolution: tuple[float, float, int] | None = None
     icc: bytes | None = None
+    orientation: int = 1
 
 
 def from_ome(image: dict[str, Any]) -> Calibration:
@@ -68,7 +72,7 @@ def from_ome(image: dict[str, Any]) -> Calibration:
 
 
 def from_tiff(
-    resolution: tuple[float, float, int] | None, imagej: dict[str, Any] | None, icc: bytes | None
+    resolution: tuple[float, float, int] | None, imagej: dict[str, Any] | None, icc: bytes | None, orientation: int = 1
 ) -> Calibration:
     """From TIFF's resolution and, where ImageJ wrote the file, its own words."""
     sizes: dict[str, tuple[float, str]] = {}
@@ -82,7 +86,7 @@ def from_tiff(
                 sizes["Z"] = (float(imagej["spacing"]), unit)
     if imagej is not None and imagej.get("finterval"):
         sizes["T"] = (float(imagej["finterval"]), "s")
-    return Calibration(sizes, resolution=resolution, icc=icc)
+    return Calibration(sizes, resolution=resolution, icc=icc, orientation=orientation)
 
 
 def from_multiscale(entry: dict[str, Any], names: str, omero: dict[str, Any] | None) -> Calibration:
@@ -125,8 +129,8 @@ def to_resolution(calibration: Calibration) -> tuple[float, float, int] | None:
     return (dots[0], dots[1], _CENTIMETRE) if len(dots) == 2 else None
 
 
-def to_ome_zarr(calibration: Calibration, layout: Layout) -> dict[str, Any]:
-    """NGFF 0.5 attributes of a picture of one resolution, which lies at "0"."""
+def to_ome_zarr(calibration: Calibration, layout: Layout, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """NGFF 0.5 attributes of a picture of one resolution, which lies at "0" with samples of ``dtype``."""
     if calibration.multiscale:
         entry = dict(calibration.multiscale)
         transformations = entry.pop("transformations")
@@ -148,9 +152,21 @@ def to_ome_zarr(calibration: Calibration, layout: Layout) -> dict[str, Any]:
         transformations = [{"type": "scale", "scale": scale}]
     entry["datasets"] = [{"path": "0", "coordinateTransformations": transformations}]
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [entry]}
-    if calibration.omero is not None:
-        ome["omero"] = calibration.omero
+    omero = calibration.omero or _omero(calibration, layout, dtype)
+    if omero is not None:
+        ome["omero"] = omero
     return ome
+
+
+def _omero(calibration: Calibration, layout: Layout, dtype: np.dtype[Any]) -> dict[str, Any] | None:
+    """The names of OME-XML's channels; NGFF has them as display settings, here white over the range of the depth."""
+    channels = calibration.ome.get("Channel", [])
+    names = [channel.get("Name") for channel in (channels if isinstance(channels, list) else [channels])]
+    if not all(names) or "C" not in layout.names or len(names) != layout.shape[layout.names.index("C")]:
+        return None
+    top = float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
+    window = {"min": 0.0, "max": top, "start": 0.0, "end": top}
+    return {"channels": [{"label": name, "color": "FFFFFF", "active": True, "window": window} for name in names]}
 
 
 def _symbol(unit: str) -> str:

@@ -20,7 +20,7 @@ from tnrd.inference.stacks.layout import Layout, layout_of
 
 UNREADABLE = "the stack cannot be read; it is truncated, damaged or of an unsupported kind"
 _BLACK_IS_ZERO, _RGB, _YCBCR, _JPEG = 1, 2, 6, 7
-_RESOLUTION, _ICC = (282, 283, 296), 34675
+_RESOLUTION, _ICC, _ORIENTATION = (282, 283, 296), 34675, 274
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Location:
     Attributes:
         path: A TIFF file or a Zarr folder that every process can read.
         inner: The number of a TIFF's series, or the path of an array within the folder.
-        stamp: Size and time of change of the file, or of the array's metadata.
+        stamp: Size and time of change of the file (of an OME-TIFF of several, the sum and the latest), or of the
+            array's metadata.
     """
 
     path: str
@@ -82,11 +83,13 @@ class Source:
         array: Its samples.
         chunk: Rows and columns of the pieces that the file stores.
         calibration: Its metadata.
+        companions: The other files of an OME-TIFF of several, with the links in their paths resolved.
     """
 
     array: PlaneArray
     chunk: tuple[int, int]
     calibration: Calibration
+    companions: frozenset[str] = frozenset()
 
 
 def open_source(path: str | os.PathLike[str], *, series: int | None = None, channel_axis: int | None = None) -> Source:
@@ -98,8 +101,8 @@ def open_source(path: str | os.PathLike[str], *, series: int | None = None, chan
         channel_axis: The axis of the colours; None for the samples of a TIFF's pixels, or grey.
 
     Raises:
-        VolumeError: In one sentence: nothing there, not a stack, truncated, pages of different size, no such series
-            or axis, or a kind that is not supported.
+        VolumeError: In one sentence: nothing there, not a stack, truncated, a part of it in a file that is missing,
+            pages of different size, no such series or axis, or a kind that is not supported.
     """
     name = os.fspath(path)
     with reported(name, UNREADABLE):
@@ -145,12 +148,31 @@ def _open_tiff(path: Path, series: int | None, channel_axis: int | None) -> Sour
                 "JPEG's colours can be denoised."
             )
         layout = layout_of(chosen.axes, tuple(chosen.shape), channel_axis)
-        stamp = path.stat()
-        location = Location(str(path.resolve()), number, (stamp.st_size, stamp.st_mtime_ns))
+        files = _files_of(chosen, path)
+        stamps = [os.stat(file) for file in files]
+        stamp = sum(one.st_size for one in stamps), max(one.st_mtime_ns for one in stamps)
+        location = Location(str(path.resolve()), number, stamp)
         calibration = _tiff_calibration(tif, number)
         array = PlaneArray(location, layout, np.dtype(chosen.dtype).newbyteorder("="))
     shape = _opened(location).chunks
-    return Source(array, (shape[layout.rows], shape[layout.columns]), calibration)
+    return Source(array, (shape[layout.rows], shape[layout.columns]), calibration, files - {str(path.resolve())})
+
+
+def _files_of(series: Any, path: Path) -> frozenset[str]:
+    """All files that a series lies in.
+
+    Raises:
+        VolumeError: One of them is missing; its planes would be black.
+    """
+    pages = list(series)
+    missing = sum(page is None for page in pages)
+    if missing:
+        raise VolumeError(
+            f"{missing} of its {len(pages)} planes lie in other files of the same OME-TIFF, which are missing or "
+            "damaged; they belong beside it."
+        )
+    parents = {id(page.parent): page.parent for page in pages}.values()
+    return frozenset({str(path.resolve())} | {os.path.realpath(parent.filehandle.path) for parent in parents})
 
 
 def _check_pages(path: Path) -> None:
@@ -182,7 +204,8 @@ def _tiff_calibration(tif: Any, number: int) -> Calibration:
             *(numerator / max(denominator, 1) for numerator, denominator in (found[t].value for t in _RESOLUTION[:2])),
             unit,
         )
-    return from_tiff(resolution, tif.imagej_metadata, found[_ICC].value if _ICC in found else None)
+    icc, orientation = (found[tag].value if tag in found else None for tag in (_ICC, _ORIENTATION))
+    return from_tiff(resolution, tif.imagej_metadata, icc, int(orientation or 1))
 
 
 def _open_zarr(path: Path, channel_axis: int | None) -> Source:

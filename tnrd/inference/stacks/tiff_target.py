@@ -13,10 +13,11 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from tnrd.image_io.completion import completed
+from tnrd.image_io import ImageError
+from tnrd.image_io.completion import completed, remove_leftovers
 from tnrd.image_io.files import check_target
 from tnrd.inference.stacks.calibration import Calibration, to_ome, to_resolution
-from tnrd.inference.stacks.errors import VolumeError, reported
+from tnrd.inference.stacks.errors import VolumeTargetError, reported
 from tnrd.inference.stacks.layout import Layout
 
 UNWRITABLE = "the stack cannot be written"
@@ -46,20 +47,25 @@ def check_tiff_target(target: str | os.PathLike[str], layout: Layout, dtype: np.
     """Raise before the work if the file cannot be written.
 
     Raises:
-        ImageError: The folder is missing or read-only, or the target exists.
-        VolumeError: The disk is certainly too small, or OME-TIFF has no place for these axes.
+        VolumeTargetError: The folder is missing or read-only, the target exists, the disk is certainly too small, or
+            OME-TIFF has no place for these axes.
     """
-    check_target(target, overwrite=overwrite)
+    try:
+        check_target(target, overwrite=overwrite)
+    except ImageError as error:
+        raise VolumeTargetError(str(error)) from error
     size = int(np.prod(layout.shape, dtype=object)) * dtype.itemsize
     free = shutil.disk_usage(os.path.dirname(os.path.realpath(target))).free
     if size * _DEFLATED_SHARE > free:
-        raise VolumeError(
+        raise VolumeTargetError(
             f"{os.fspath(target)}: {free / 1e9:.2f} GB are free on its disk, the stack holds {size / 1e9:.2f} GB of "
             "samples, and is hardly ever deflated to a twentieth."
         )
     names = tiff_layout(layout).names
     if is_ome(target) and (set(names) - set("TZCYXS") or len(set(names)) != len(names)):
-        raise VolumeError(f"{os.fspath(target)}: OME-TIFF knows the axes TZCYXS once each, the stack has {names!r}.")
+        raise VolumeTargetError(
+            f"{os.fspath(target)}: OME-TIFF knows the axes TZCYXS once each, the stack has {names!r}."
+        )
 
 
 def tile_side(side: int) -> int:
@@ -80,7 +86,8 @@ def write_tiff(
 ) -> None:
     """Write bands, (m, N[, 3]) from top to bottom of plane after plane, deflated; BigTIFF above 4 GB.
 
-    The bytes go to a temporary file beside the target, are synced to disk, and only then take the target's name.
+    The bytes go to a temporary file beside the target, are synced to disk, and only then take the target's name. What
+    runs that were killed have left beside the target is removed.
 
     Args:
         target: Ending in .tif or .tiff; in .ome.tif for OME-XML.
@@ -93,35 +100,38 @@ def write_tiff(
         overwrite: Replace an existing file.
 
     Raises:
-        VolumeError: The file cannot be written.
+        VolumeTargetError: The file cannot be written.
+        Exception: Whatever ``bands`` raises.
     """
     stored = tiff_layout(layout)
     whole = max(layout.picture[:2]) <= tile
     pieces = bands if whole else _tiles(bands, tile)
     failure: list[Exception] = []
-    with reported(os.fspath(target), UNWRITABLE):
-        try:
-            with (
-                completed(target, overwrite=overwrite) as temporary,
-                tifffile.TiffWriter(temporary, bigtiff=_is_big(stored, dtype), ome=is_ome(target)) as writer,
-            ):
-                settings = _settings(target, stored, calibration, identity)
-                if not whole:
-                    settings["tile"] = (tile, tile)
-                settings["predictor"] = dtype.kind == "u"
-                writer.write(_remembering(pieces, failure), shape=stored.shape, dtype=dtype, **settings)
-        except BaseException as error:
-            if failure and error is not failure[0]:
-                raise failure[0] from None
-            raise
+    remove_leftovers([os.path.dirname(os.path.realpath(target))])
+    try:
+        with (
+            reported(os.fspath(target), UNWRITABLE, VolumeTargetError),
+            completed(target, overwrite=overwrite) as temporary,
+            tifffile.TiffWriter(temporary, bigtiff=_is_big(stored, dtype), ome=is_ome(target)) as writer,
+        ):
+            settings = _settings(target, stored, calibration, identity)
+            if not whole:
+                settings["tile"] = (tile, tile)
+            settings["predictor"] = dtype.kind == "u"
+            writer.write(_remembering(pieces, failure), shape=stored.shape, dtype=dtype, **settings)
+    except Exception:
+        if failure:
+            raise failure[0] from None
+        raise
 
 
 def _settings(
     target: str | os.PathLike[str], stored: Layout, calibration: Calibration, identity: str
 ) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"axes": stored.names}
+    # A plain TIFF has them as JSON in its description: it has tags for the sizes along X and Y alone.
+    metadata: dict[str, Any] = {"axes": stored.names, **to_ome(calibration)}
     if is_ome(target):
-        metadata |= {**to_ome(calibration), "UUID": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, identity)}"}
+        metadata["UUID"] = f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, identity)}"
     settings: dict[str, Any] = {
         "photometric": "minisblack" if stored.channel is None or stored.shape[-1] == 1 else "rgb",
         "compression": "zlib",
@@ -131,6 +141,8 @@ def _settings(
     resolution = to_resolution(calibration)
     if resolution is not None:
         settings |= {"resolution": resolution[:2], "resolutionunit": resolution[2]}
+    if calibration.orientation != 1:
+        settings["extratags"] = [(274, "H", 1, calibration.orientation, False)]
     return settings
 
 

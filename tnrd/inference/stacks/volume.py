@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tnrd.inference.stacks.errors import VolumeError, check_installed
+from tnrd.inference.stacks.errors import VolumeTargetError, about, check_installed
 
 if TYPE_CHECKING:
     from tnrd.inference.stacks.sampling import Sigma
@@ -97,7 +97,8 @@ def denoise_volume(
         What was done.
 
     Raises:
-        VolumeError: In one sentence: the source or the target cannot be used, or no scheduler answers.
+        VolumeError: In one sentence: the source cannot be used, its noise cannot be estimated, or no scheduler answers;
+            a :class:`VolumeTargetError` where it is the target.
         ValueError: As from :func:`tnrd.denoise_array`.
     """
     check_installed()
@@ -116,9 +117,11 @@ def denoise_volume(
     _check_names(source, target)
     reference, network = refer(model, device, engine)
     found = open_source(source, series=series, channel_axis=channel_axis)
+    if os.path.realpath(target) in found.companions:
+        raise VolumeTargetError(f"{os.fspath(target)}: a part of the source {os.fspath(source)} lies there.")
     try:
         work = Work(found, reference, network, assumed, strength, side, progress)
-        with runner(scheduler) as (run, most):
+        with runner(scheduler) as (run, most), about(os.fspath(source)):
             if Path(target).suffix.lower() == _ZARR_SUFFIX:
                 return work.to_zarr(target, run, most, overwrite)
             return work.to_tiff(target, run, most, overwrite)
@@ -129,7 +132,7 @@ def denoise_volume(
 def _check_names(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     name = os.fspath(target)
     if Path(target).suffix.lower() not in (*_TIFF_SUFFIXES, _ZARR_SUFFIX):
-        raise VolumeError(f"{name}: stacks are written as .tif, .tiff, .ome.tif or .zarr.")
+        raise VolumeTargetError(f"{name}: stacks are written as .tif, .tiff, .ome.tif or .zarr.")
     here, there = (Path(os.path.realpath(path)) for path in (source, target))
     if here == there or here in there.parents or there in here.parents:
-        raise VolumeError(f"{name}: the target would lie upon the source {os.fspath(source)}.")
+        raise VolumeTargetError(f"{name}: the target would lie upon the source {os.fspath(source)}.")

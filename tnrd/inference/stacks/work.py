@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import tnrd
 from tnrd.inference.levels import NoiseLevel
 from tnrd.inference.stacks.blocks import aligned, check_channels, check_dtype, grid, halo, restored, stored_dtype
+from tnrd.inference.stacks.errors import about
 from tnrd.inference.stacks.reference import ModelReference
 from tnrd.inference.stacks.sampling import OfPlane, StackAssumption, StackNoise, noise_array, noise_of
 from tnrd.inference.stacks.schedule import Run
@@ -57,7 +58,8 @@ class Work:
         chunks = (1, *pieces, *array.shape[3:])
         stack = da.from_array(array, chunks=chunks, meta=np.empty((0,) * array.ndim, array.dtype))
         self.stack = stack if array.ndim == 3 or self.colour else stack[..., 0]
-        self.noise = noise_of(self.stack, _by_plane(assumed, source), colour=self.colour)
+        with about(array.location.path):
+            self.noise = noise_of(self.stack, _by_plane(assumed, source), colour=self.colour)
         self.shared = self.noise.array.shape[0] == 1
         self.halo, cell = halo(network, self.noise.halvings), grid(network, self.noise.halvings)
         step = math.lcm(_SIDE_STEP, cell)

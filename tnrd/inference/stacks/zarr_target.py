@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 
 from tnrd.inference.stacks.calibration import Calibration, to_ome_zarr
-from tnrd.inference.stacks.errors import VolumeError, reported
+from tnrd.inference.stacks.errors import VolumeTargetError, reported
 from tnrd.inference.stacks.layout import Layout
 
 UNWRITABLE = "the store cannot be written; what is complete is kept, and the same call goes on from there"
@@ -55,21 +55,21 @@ class ZarrTarget:
         """Write a block.
 
         Raises:
-            VolumeError: The store cannot be written to.
+            VolumeTargetError: The store cannot be written to.
         """
-        with reported(self.path, UNWRITABLE):
+        with reported(self.path, UNWRITABLE, VolumeTargetError):
             self._open()[self.layout.place(plane, rows, columns)] = self.layout.from_picture(picture)
 
     def finish(self, calibration: Calibration) -> None:
         """Say that nothing is missing.
 
         Raises:
-            VolumeError: The store cannot be written to.
+            VolumeTargetError: The store cannot be written to.
         """
-        with reported(self.path, UNWRITABLE):
+        with reported(self.path, UNWRITABLE, VolumeTargetError):
             group = zarr.open_group(self.path, mode="r+")
             made = {**group.attrs["tnrd"], "complete": True}
-            group.update_attributes({"tnrd": made, "ome": to_ome_zarr(calibration, self.layout)})
+            group.update_attributes({"tnrd": made, "ome": to_ome_zarr(calibration, self.layout, self._open().dtype)})
 
     def _open(self) -> Any:
         # Chunks without any light are written too: one that is absent is not done.
@@ -98,13 +98,13 @@ def begin(
         ordered: Whether the source's axes are in NGFF's order already.
 
     Raises:
-        VolumeError: The store exists and is complete, was begun with other settings or by another program; the axes
-            have no place in NGFF; or it cannot be written to.
+        VolumeTargetError: The store exists and is complete, was begun with other settings or by another program; the
+            axes have no place in NGFF; or it cannot be written to.
     """
     path, name = Path(target), os.fspath(target)
     stored = layout if ordered else _ngff_layout(layout, name)
     chunks = tuple(_chunk(stored, axis, side) for axis in range(len(stored.shape)))
-    with reported(name, UNWRITABLE):
+    with reported(name, UNWRITABLE, VolumeTargetError):
         fresh = overwrite or not os.path.lexists(path)
         if os.path.lexists(path):
             found = _attributes(path, name)
@@ -114,7 +114,7 @@ def begin(
             made = {"tnrd": {**settings, "complete": False}}
             zarr.create_group(str(path), zarr_format=3, overwrite=overwrite, attributes=made)
         elif not os.access(path, os.W_OK):
-            raise VolumeError(f"{name}: the store is read-only.")
+            raise VolumeTargetError(f"{name}: the store is read-only.")
         if not (path / ARRAY / "zarr.json").exists():
             zarr.create_array(
                 str(path),
@@ -131,29 +131,31 @@ def _attributes(path: Path, name: str) -> dict[str, Any]:
     try:
         found = zarr.open(str(path), mode="r")
     except (FileNotFoundError, KeyError) as error:
-        raise VolumeError(f"{name}: it exists and is no Zarr folder; it is never replaced.") from error
+        raise VolumeTargetError(f"{name}: it exists and is no Zarr folder; it is never replaced.") from error
     return dict(found.attrs)
 
 
 def _check_resumable(found: Mapping[str, Any], settings: Mapping[str, Any], name: str) -> None:
     begun = found.get("tnrd")
     if not isinstance(begun, Mapping):
-        raise VolumeError(f"{name}: the store exists and is another program's; it is replaced only with overwrite.")
+        raise VolumeTargetError(
+            f"{name}: the store exists and is another program's; it is replaced only with overwrite."
+        )
     for key, value in settings.items():
         if begun.get(key) != value:
-            raise VolumeError(
+            raise VolumeTargetError(
                 f"{name}: the store was begun with {key} = {begun.get(key)!r}, now it is {value!r}; go on with the "
                 "former, or replace the store with overwrite."
             )
     if begun.get("complete"):
-        raise VolumeError(f"{name}: the store exists and is complete; it is replaced only with overwrite.")
+        raise VolumeTargetError(f"{name}: the store exists and is complete; it is replaced only with overwrite.")
 
 
 def _ngff_layout(layout: Layout, name: str) -> Layout:
     order = sorted(range(len(layout.shape)), key=lambda axis: _ORDER.get(layout.names[axis], 1))
     stored = layout.permuted(order)
     if len(set(stored.names) - set("TZYX")) > 1 or len(set(stored.names)) < len(stored.names):
-        raise VolumeError(f"{name}: OME-Zarr knows T, Z, Y, X and one axis more, the stack has {layout.names!r}.")
+        raise VolumeTargetError(f"{name}: OME-Zarr knows T, Z, Y, X and one axis more, the stack has {layout.names!r}.")
     return stored
 
 
