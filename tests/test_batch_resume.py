@@ -103,6 +103,19 @@ def test_a_conflict_does_not_forget_what_was_finished(batch: Batch) -> None:
     assert batch(skip_existing=True).skipped == 4
 
 
+def test_settings_that_differ_in_small_digits_are_others(batch: Batch) -> None:
+    """The gain of a 16-bit camera is a few thousandths of an 8-bit step."""
+    batch(noise="poisson-gaussian", gain=0.00026 / 255)
+    assert batch(noise="poisson-gaussian", gain=0.00034 / 255, skip_existing=True).failed == 4
+    assert batch(noise="poisson-gaussian", gain=0.00026 / 255, skip_existing=True).skipped == 4
+
+
+def test_a_manifest_that_is_a_link_to_nowhere_is_none(batch: Batch, out: Path) -> None:
+    batch()
+    (out / "tnrd-manifest-2-of-3.jsonl").symlink_to("gone")
+    assert batch(skip_existing=True).skipped == 4
+
+
 def test_a_copied_tree_is_still_known(batch: Batch, folder: Path, out: Path, tmp_path: Path) -> None:
     batch()
     folder.rename(tmp_path / "moved")

@@ -160,6 +160,16 @@ def test_tiff_of_opencv_with_libtiff_codecs(compression: int, predictor: int, dt
     np.testing.assert_array_equal(read_image(data.tobytes()).pixels, picture.pixels)
 
 
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_pillow_s_own_limit_does_not_count(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It warns and refuses by the bytes of a strip; the limit here is on pixels, and told beforehand."""
+    data = io.BytesIO()
+    image = Image.fromarray(np.arange(200, dtype=np.uint8).reshape(10, 20)).convert(mode)
+    image.save(data, "TIFF", compression="tiff_lzw")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    np.testing.assert_array_equal(read_image(data.getvalue()).pixels, np.asarray(image.convert("L")))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_turn_upright_agrees_with_pillow(orientation: int) -> None:
     pixels = np.arange(15, dtype=np.uint8).reshape(3, 5)

@@ -117,6 +117,22 @@ def test_old_kinds_of_tiff_are_not_rotated(mode: str, compression: str | None) -
     assert exif_orientation(found.metadata.exif) == 6
 
 
+@pytest.mark.parametrize("where", ["LONG", "XMP"])
+def test_old_kinds_of_tiff_are_not_rotated_by_what_pillow_finds_elsewhere(where: str) -> None:
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    if where == "LONG":
+        info[274], info.tagtype[274] = 6, 4
+    else:
+        xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+        info[700], info.tagtype[700] = xmp, 1
+    image = Image.fromarray(np.tile(np.arange(0, 250, 10, dtype=np.uint8), (8, 1))).convert("P")
+    turned = io.BytesIO()
+    image.save(turned, "TIFF", tiffinfo=info)
+    found = read_image(turned.getvalue())
+    np.testing.assert_array_equal(found.pixels, np.asarray(image.convert("L")))
+    assert exif_orientation(found.metadata.exif) == (6 if where == "LONG" else 1)
+
+
 def test_bmp_is_turned_upright_since_it_has_no_exif() -> None:
     picture = noise(exif=make_exif(6), icc=PROFILE, dpi=(200.0, 100.0))
     assert lost_metadata(picture, "BMP") == ("ICC profile", "EXIF")

@@ -105,6 +105,13 @@ def test_integers_stay_and_are_rounded(weights: dict[str, str], dtype: type) -> 
     assert np.abs(result.astype(int) - expected).max() <= 1
 
 
+def test_the_order_of_bytes_does_not_matter(weights: dict[str, str]) -> None:
+    stack = np.rint(np.clip(noisy(2, 50, 40), 0, 1) * 65535)
+    found = [tnrd.denoise_array(stack.astype(dtype), SIGMA, model=weights["grid2"]) for dtype in ("<u2", ">u2")]
+    assert [one.dtype for one in found] == [np.uint16, np.uint16]
+    np.testing.assert_array_equal(*(one.compute(scheduler="synchronous") for one in found))
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_floats_become_single_precision(weights: dict[str, str], dtype: type) -> None:
     lazy = tnrd.denoise_array(da.from_array(noisy(40, 40).astype(dtype)), SIGMA, model=weights["grid2"])

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Denoise what arrives in a folder, until Ctrl-C:  scripts/jobs/watch_folder.sh inbox/ clean/ [seconds]
-# A file is taken when it has not changed for a while; one that failed is tried again only when it has changed.
+# A file is taken when it has not changed for a while; one that failed is tried again every time.
 set -euo pipefail
 in=$1 out=$2 pause=${3:-10}
 trap 'echo "ended."; exit 0' INT TERM

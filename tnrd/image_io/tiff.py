@@ -10,12 +10,11 @@ floating-point predictor.
 from __future__ import annotations
 
 import io
-import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,9 @@ from numpy.typing import NDArray
 from tnrd.image_io import directory as tags
 from tnrd.image_io.directory import Directory, Header, read_at
 from tnrd.image_io.picture import ImageError, Metadata, Picture, check_size
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _PLAIN, _LZW, _ADOBE_DEFLATE, _PACKBITS, _DEFLATE, _LZMA, _ZSTD = 1, 5, 8, 32773, 32946, 34925, 50000
 _COMPRESSIONS = (_PLAIN, _LZW, _ADOBE_DEFLATE, _PACKBITS, _DEFLATE, _LZMA, _ZSTD)
@@ -217,8 +219,6 @@ def _decompress(packed: bytes, compression: int, rows: int, stride: int) -> byte
         # The checksum at the end is only compared once the inflater is asked for more.
         inflater.decompress(inflater.unconsumed_tail, 1)
         return raw
-    from PIL import TiffImagePlugin
-
     shape = {256: stride, 257: rows, 258: 8, 259: compression, 262: 1, 277: 1, 278: rows, 279: len(packed)}
     main = Directory({tag: tags.pack(tags.LONG, (value,), "<") for tag, value in shape.items()})
     header = Header("<", False, 8)
@@ -226,7 +226,7 @@ def _decompress(packed: bytes, compression: int, rows: int, stride: int) -> byte
     start = 8 + len(tags.write_directory(main, header, 8))
     main.fields[273] = tags.pack(tags.LONG, (start,), "<")
     file = header.to_bytes() + tags.write_directory(main, header, 8) + packed
-    return TiffImagePlugin.TiffImageFile(io.BytesIO(file)).tobytes()
+    return _opened_by_pillow(file).tobytes()
 
 
 def check_finite(values: NDArray[Any] | None) -> None:
@@ -252,25 +252,34 @@ def _make_straight(pixels: NDArray[Any], alpha: NDArray[Any]) -> None:
 
 
 def _read_with_pillow(source: BinaryIO, main: Directory, header: Header, metadata: Metadata) -> Picture:
-    """The older kinds of at most 8 bits; the orientation is set to upright first, since Pillow would apply it."""
-    from PIL import TiffImagePlugin
-
+    """The older kinds of at most 8 bits."""
     from tnrd.image_io.pillow import to_arrays
 
-    copy = io.BytesIO(read_at(source, 0, -1))
+    file = read_at(source, 0, -1)
     for offsets, counts in ((273, 279), (324, 325)):
         places = (tags.integers(main.fields.get(tag), header.order) for tag in (offsets, counts))
-        if any(offset + count > copy.getbuffer().nbytes for offset, count in zip(*places, strict=False)):
+        if any(offset + count > len(file) for offset, count in zip(*places, strict=False)):
             raise ImageError("the file is truncated: a piece of the picture lies beyond its end.")
-    orientation = main.fields.get(tags.ORIENTATION)
-    if orientation is not None and orientation.type == tags.SHORT:
-        copy.seek(orientation.position)
-        copy.write(struct.pack(f"{header.order}H", 1))
-        copy.seek(0)
-    image = TiffImagePlugin.TiffImageFile(copy)
+    image = _opened_by_pillow(file)
     icc = None if image.mode == "CMYK" else metadata.icc
     pixels, alpha = to_arrays(image)
     return Picture(pixels, alpha, "TIFF", Metadata(icc, metadata.exif, metadata.xmp, metadata.dpi))
+
+
+def _opened_by_pillow(file: bytes) -> Image.Image:
+    """A TIFF whose size was checked by us, and which is not to be turned, whatever its tags or its XMP say."""
+    from PIL import ImageFile, TiffImagePlugin
+
+    class TiffFile(TiffImagePlugin.TiffImageFile):
+        def load_prepare(self) -> None:
+            """As it is stored, and without Pillow's own limit, which counts the bytes of a strip for pixels."""
+            self._size = self._tile_size
+            ImageFile.ImageFile.load_prepare(self)
+
+        def load_end(self) -> None:
+            """Nothing is turned."""
+
+    return TiffFile(io.BytesIO(file))
 
 
 def _read_metadata(main: Directory, header: Header) -> Metadata:

@@ -203,7 +203,8 @@ def run(
     result.left_out, result.folders_left_out, result.remarks = found.left_out, found.folders_left_out, found.remarks
     with Occupancy(plan.output, plan.folders), Manifest(manifest) as lines:
         # Its own comes first: what it says is not noted again.
-        others = (path for path in manifests_in(plan.output) if not os.path.samefile(path, manifest))
+        there = (path for path in manifests_in(plan.output) if os.path.exists(path))  # not a link that leads nowhere
+        others = (path for path in there if not os.path.samefile(path, manifest))
         history = History([manifest, *others])
         bench = Bench(settings, lines, history, skip_existing, overwrite)
         start = time.monotonic()

@@ -121,7 +121,7 @@ def aligned(chunks: tuple[int, ...], least: int, grid: int) -> tuple[int, ...]:
 
 def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raise ValueError unless samples of this dtype can be denoised and given back."""
-    if dtype not in (np.uint8, np.uint16) and dtype.kind != "f":
+    if dtype.newbyteorder("=") not in (np.uint8, np.uint16) and dtype.kind != "f":
         raise ValueError(f"The array must hold uint8, uint16 or floating-point numbers, got {dtype}.")
 
 
@@ -133,7 +133,7 @@ def check_channels(network: TNRD, colour: bool) -> None:
 
 def stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype of the result."""
-    return np.dtype(np.float32) if dtype.kind == "f" else np.dtype(dtype)
+    return np.dtype(np.float32) if dtype.kind == "f" else dtype.newbyteorder("=")
 
 
 def _as_dask(array: Any) -> da.Array:
