@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ def denoise_files(
     """Denoise files one after the other; a bad one is reported and does not stop the others.
 
     Args:
-        session: Its folder takes the zip.
+        session: A folder of its takes the zip.
         files: Where each upload lies, and what the visitor called it.
         key: Name of the weights.
         sigma: Noise level on the 8-bit scale, None to estimate it for each file.
@@ -48,7 +47,7 @@ def denoise_files(
         raise PageError(f"This page takes {MAX_BATCH_FILES} files at a time; `tnrd-denoise` takes whole folders.")
     entries: list[dict[str, Any]] = []
     room = MAX_BATCH_PIXELS
-    folder = tempfile.mkdtemp(dir=session.place())
+    folder = session.place_of_batch()
     archive = Path(folder) / "denoised.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped:
         for done, (path, name) in enumerate(files):
@@ -59,7 +58,9 @@ def denoise_files(
             try:
                 result, entry = _denoise_file(folder, path, name, key, sigma, room)
             except (PageError, ValueError, MemoryError, RuntimeError, OSError) as error:
-                entries.append({"input": name, "error": " ".join(str(error).split()) or type(error).__name__})
+                # What an OSError says of itself names a place on the server.
+                reason = str((isinstance(error, OSError) and error.strerror) or error)
+                entries.append({"input": name, "error": " ".join(reason.split()) or type(error).__name__})
                 continue
             room -= entry["width"] * entry["height"]
             entry["output"] = _free_name(Path(result).name, {entry.get("output", "") for entry in entries})

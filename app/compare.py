@@ -79,14 +79,17 @@ def denoise_all(
     if session.tickets["run"] != ticket:
         return
     report(0.0, "Noise level")
-    noise = session.level(sigma)
     with session.lock:
-        job = Job(session.required(), session.clean, noise, strength)
-        session.forget_results()
-        session.noise, version = noise, session.version
-    costs = [cost(method, job.noisy.shape, job.clean is None) for method in chosen]
+        noisy, clean, version = session.required(), session.clean, session.version
+    costs = [cost(method, noisy.shape, clean is None) for method in chosen]
     if sum(costs) > MAX_SECONDS:
         raise PageError(f"That would take {duration(sum(costs))} here, too long for this page; choose fewer methods.")
+    noise = session.level(sigma)
+    with session.lock:
+        if session.version != version:
+            return
+        job = Job(noisy, clean, noise, strength)
+        session.results, session.noise = {}, noise
     done = 0.0
     for expected, method in sorted(zip(costs, chosen, strict=True), key=lambda pair: (not pair[1].learned, pair[0])):
 

@@ -33,9 +33,7 @@ def compute(session: Session, key: str, sigma: float | None) -> tuple[int, str, 
     Raises:
         PageError: There is no picture, or no noise level.
     """
-    noise = session.level(sigma)
-    with session.lock:
-        noisy, clean, version = session.required(), session.clean, session.version
+    noisy, clean, noise, version = session.at_level(sigma)
     model, area = network_for(key, noisy, noise), centre(noisy, MAX_VIEW_SIDE)
     part, part_noise = np.array(noisy[area]), noise.at(area)
     states = trajectory(model, part, part_noise)

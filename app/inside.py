@@ -135,7 +135,8 @@ def _level(session: Session, sigma: float | None) -> float:
     """The noise level of what the model sees of the picture, [0, 1] scale."""
     if session.noisy is None:
         return (25.0 if sigma is None else sigma) / 255
-    return luminance(session.required(), session.level(sigma))[1]
+    seen = session.at_level(sigma)
+    return luminance(seen.noisy, seen.noise)[1]
 
 
 def kernel_at(session: Session, key: str, x: int, y: int, sigma: float | None) -> tuple[str, str]:
@@ -143,7 +144,8 @@ def kernel_at(session: Session, key: str, x: int, y: int, sigma: float | None) -
 
     Colour pictures: of the luminance.
     """
-    plane, level = luminance(session.required(), session.level(sigma))
+    seen = session.at_level(sigma)
+    plane, level = luminance(seen.noisy, seen.noise)
     row, column = stored_place(x, y, plane.shape, orientation_of(session.picture) if session.picture else 1)
     kernel = averaging_kernel(network(key), plane, level, row, column)
     weights = kernel.weights
@@ -178,8 +180,7 @@ def stored_place(x: int, y: int, shape: tuple[int, ...], orientation: int) -> tu
 
 def without(session: Session, key: str, step: int, i: int, sigma: float | None) -> tuple[str, str, str]:
     """The middle of the picture denoised without one filter, what that changed, and a sentence."""
-    noise = session.level(sigma)
-    noisy, clean = session.required(), session.clean
+    noisy, clean, noise, _ = session.at_level(sigma)
     area = centre(noisy, MAX_VIEW_SIDE)
     model = network(key)
     if not 0 <= i < model.config.filters:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +49,21 @@ class Result:
     error: str = ""
 
 
+class Seen(NamedTuple):
+    """A picture as one event sees it, while others may bring another."""
+
+    noisy: Unit
+    clean: Unit | None
+    noise: NoiseLevel
+    version: int
+
+
 class Session:
     """One visitor's picture, noise and results; arrays of results lie on disk.
 
     Attributes:
-        folder: Everything on disk; gone when the visitor is.
+        folder: Everything of the picture on disk; gone when the next one but one is there, or the visitor gone.
+        batches: The folders of the latest batches, which have nothing to do with the picture.
         name: What the visitor called the picture.
         picture: As uploaded.
         clean: On the [0, 1] scale, where noise was added here; None where the picture is noisy itself.
@@ -69,6 +80,7 @@ class Session:
     def __init__(self) -> None:
         self.folder, self.name = "", ""
         self.left = ""  # the folder of the picture before: a browser may still be loading from it
+        self.batches: list[str] = []
         self.picture: Picture | None = None
         self.clean: Unit | None = None
         self.noisy: Unit | None = None
@@ -91,25 +103,28 @@ class Session:
             self.folder = tempfile.mkdtemp(prefix="visitor-", dir=server_folder())
         return self.folder
 
+    def place_of_batch(self) -> str:
+        """A folder for another batch; that of the one before stays, since a browser may still be loading from it."""
+        with self.lock:
+            self.batches.append(tempfile.mkdtemp(prefix="visitor-", dir=server_folder()))
+            _remove(self.batches[:-2])
+            del self.batches[:-2]
+            return self.batches[-1]
+
     def open(self, picture: Picture, name: str) -> None:
         """Begin with another picture."""
         left, self.folder = self.folder, ""
-        self.close()
+        self.clear()
         self.picture, self.name, self.left = picture, name, left
 
     def set_noisy(self, noisy: Unit, clean: Unit | None) -> None:
         """Begin with other noise: what was made of the former is gone."""
-        self.forget_results()
-        self._estimate = None
+        self.version += 1
+        self.results, self.states, self.noise, self._estimate = {}, [], None, None
         self.noisy, self.clean = self._on_disk("noisy", noisy), None if clean is None else self._on_disk("clean", clean)
         self.shown = {"input": self.show(noisy, "input")}
         if clean is not None:
             self.shown["clean"] = self.show(clean, "clean")
-
-    def forget_results(self) -> None:
-        """Drop the results, and stop work on them."""
-        self.version += 1
-        self.results, self.states, self.noise = {}, [], None
 
     def take_ticket(self, kind: str) -> int:
         """Begin long work of a kind, or end what is under way: either way, the work before it is to stop."""
@@ -148,6 +163,19 @@ class Session:
                 self._estimate = noise
         return noise
 
+    def at_level(self, sigma: float | None) -> Seen:
+        """The picture and its noise level, which is that of no other picture.
+
+        Raises:
+            PageError: There is no picture, no level, or another picture has come meanwhile.
+        """
+        with self.lock:
+            noisy, clean, version = self.required(), self.clean, self.version
+        noise = self.level(sigma)
+        if self.version != version:
+            raise PageError("The picture has changed meanwhile; please run it again.")
+        return Seen(noisy, clean, noise, version)
+
     def required(self) -> Unit:
         """The noisy picture.
 
@@ -170,13 +198,24 @@ class Session:
     def close(self) -> None:
         """Forget everything, on disk too."""
         with self.lock:
+            self.clear()
+            _remove(self.batches)
+            self.batches = []
+
+    def clear(self) -> None:
+        """Forget the picture and what was made of it, on disk too."""
+        with self.lock:
             self.version += 1
-            for folder in (self.folder, self.left):
-                if folder:
-                    shutil.rmtree(folder, ignore_errors=True)
+            _remove([self.folder, self.left])
             self.folder, self.left, self.name = "", "", ""
             self.picture, self.clean, self.noisy, self.noise = None, None, None, None
             self.shown, self.results, self.states, self._estimate = {}, {}, [], None
+
+
+def _remove(folders: Sequence[str]) -> None:
+    for folder in folders:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def single_level(noise: NoiseLevel) -> float:

@@ -125,7 +125,7 @@ def _respoiled(visitor: Session, noise: str, level: float, *keys: Any) -> tuple[
 
 
 def _closed(visitor: Session, *keys: Any) -> tuple[Any, ...]:
-    visitor.close()
+    visitor.clear()
     return _start_again(visitor, *keys)
 
 

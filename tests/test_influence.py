@@ -88,6 +88,7 @@ def test_gradients_of_the_exact_sum(shape: tuple[int, ...]) -> None:
     z, weights = (2 * normal(4, *shape)).requires_grad_(), normal(5, 3, 7).requires_grad_()
     nodes = torch.linspace(-3, 3, 7, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda z, w: exact_influence(z, w, nodes, 0.8), (z, weights))
+    assert torch.autograd.gradgradcheck(lambda z, w: exact_influence(z, w, nodes, 0.8), (z, weights))
 
 
 def test_the_potential_is_bounded_below_for_odd_edge_stopping_psi() -> None:

@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 pytest.importorskip("gradio")
 
 from app import batch, compare, diffusion, inside, limits, methods, removed
+from app import session as sessions
 from app.methods import Stopwatch, duration
 from app.pictures import PageError, centre, file_stem, read_upload, write_png
 from app.session import Session, luminance
@@ -145,6 +146,41 @@ def test_what_takes_too_long_is_refused_before_it_runs(
     monkeypatch.setattr(compare, "MAX_SECONDS", 1e-9)
     with pytest.raises(PageError, match="too long"):
         denoise(session, "wnnm")
+    assert list(session.results) == ["tv"], "what is on the screen can still be downloaded"
+
+
+def test_a_picture_that_comes_amid_the_estimate_is_not_taken_at_that_level(
+    session: Session, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, other = picture(folder, colour=True), picture(folder, name="other.png")
+    estimate = sessions.estimate_noise
+
+    def interrupted(pixels: Any) -> Any:
+        found = estimate(pixels)
+        begin(session, other)
+        return found
+
+    monkeypatch.setattr(sessions, "estimate_noise", interrupted)
+    begin(session, first)
+    assert denoise(session, "gray-fast", sigma=None) == []
+    for look in (
+        lambda: diffusion.compute(session, "gray-fast", None),
+        lambda: inside.without(session, "gray-fast", 0, 0, None),
+        lambda: inside.kernel_at(session, "gray-fast", 3, 3, None),
+    ):
+        begin(session, first)
+        with pytest.raises(PageError, match="changed meanwhile"):
+            look()
+    assert (session.results, session.noise, session.states) == ({}, None, [])
+
+
+def test_the_states_of_the_diffusion_outlast_a_comparison(session: Session, folder: Path) -> None:
+    begin(session, picture(folder))
+    diffusion.compute(session, "gray-fast", 25.0)
+    denoise(session, "tv")
+    assert session.states and diffusion.frame(session, 1)
+    begin(session, picture(folder))
+    assert session.states == []
 
 
 def test_there_has_to_be_a_picture_and_a_method(session: Session, folder: Path) -> None:
@@ -291,6 +327,25 @@ def test_a_batch_reports_what_is_bad_and_keeps_names_apart(session: Session, fol
     assert "could not be read" in rows[1][2]
     with pytest.raises(PageError, match="at a time"):
         denoise_files(session, files * limits.MAX_BATCH_FILES)
+
+
+def test_a_batch_has_nothing_to_do_with_the_picture(session: Session, folder: Path) -> None:
+    sent = [(str(picture(folder, name=f"{i}.png")), f"{i}.png") for i in range(3)]
+
+    def meanwhile(share: float, name: str) -> None:
+        session.clear()
+        begin(session, picture(folder))
+
+    archives = []
+    for _ in range(3):
+        ticket = session.take_ticket("batch")
+        archives.append(Path(batch.denoise_files(session, sent, "gray-fast", 25.0, meanwhile, ticket)[0]))
+    with zipfile.ZipFile(archives[-1]) as zipped:
+        assert len(json.loads(zipped.read("report.json"))["files"]) == 3
+        assert zipped.namelist() == ["0-gray-fast.png", "1-gray-fast.png", "2-gray-fast.png", "report.json"]
+    assert [archive.exists() for archive in archives] == [False, True, True]
+    session.close()
+    assert not any(archive.exists() for archive in archives)
 
 
 def test_a_batch_beyond_the_limit_is_left_out_before_it_is_done(

@@ -116,6 +116,25 @@ def test_what_is_kept_gives_the_same_result_by_the_compiled_steps() -> None:
         scrambled(model)
 
 
+def test_a_changed_buffer_and_a_parametrization_are_seen() -> None:
+    model = random_model()
+    restored(model)
+    with torch.no_grad():
+        model.stage(0).filters.free.mul_(0.5)
+    torch.testing.assert_close(restored(model), expected(model), rtol=0, atol=1e-12)
+
+    class Doubled(nn.Module):
+        factor = 2.0
+
+        def forward(self, weights: Tensor) -> Tensor:
+            return self.factor * weights
+
+    double = Doubled()
+    nn.utils.parametrize.register_parametrization(model.stage(0).influence, "weights", double)
+    for double.factor in (2.0, 0.5):
+        torch.testing.assert_close(restored(model), expected(model), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("components", [1, 5], ids=["plain", "by points"])
 def test_a_compiled_step_arranges_constant_kernels_once(components: int, monkeypatch: pytest.MonkeyPatch) -> None:
     arranged: list[Tensor] = []

@@ -64,6 +64,8 @@ class TNRDConfig:
     coarse_kernels: str = GALERKIN
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "vanishing_moments", tuple(self.vanishing_moments))
+        object.__setattr__(self, "derivatives", tuple((int(a), int(b)) for a, b in self.derivatives))
         if self.stages < 1:
             raise ValueError(f"stages must be at least 1, got {self.stages}.")
         if not isinstance(self.transposes, bool):
@@ -82,11 +84,6 @@ class TNRDConfig:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"Unknown model setting {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
-        values = dict(values)
-        if "vanishing_moments" in values:
-            values["vanishing_moments"] = tuple(values["vanishing_moments"])
-        if "derivatives" in values:
-            values["derivatives"] = tuple((int(a), int(b)) for a, b in values["derivatives"])
         return cls(**values)
 
     @property

@@ -115,9 +115,10 @@ class FilterBank(nn.Module):
             if basis != "moments" or norm != "free":
                 raise ValueError(f'derivatives need basis "moments" and norm "free", got {basis!r} and {norm!r}.')
             vanishing_moments = tuple(sum(alpha) + accuracy for alpha in derivatives)
-        orders = _check_bank(filters, size, components, vanishing_moments, basis, norm)
         fine = size * components.grid
-        stencils = [derivative_kernel(alpha, fine, accuracy) for alpha in derivatives] or [np.zeros((fine, fine))]
+        stencils = [derivative_kernel(alpha, fine, accuracy) for alpha in derivatives]
+        orders = _check_bank(filters, size, components, vanishing_moments, basis, norm)
+        stencils = stencils or [np.zeros((fine, fine))]
         fixed = np.stack([stencils[i % len(stencils)] for i in range(filters)])[:, None]
         self.register_buffer("fixed", torch.tensor(fixed, dtype=torch.get_default_dtype()), persistent=False)
         matrix = torch.from_numpy(BASES[basis](fine))
@@ -149,8 +150,7 @@ class FilterBank(nn.Module):
         if self.transposes:
             fine, companion = torch.cat([fine, fine.mT]), torch.cat([companion, companion.mT])
         kernels = functional.pixel_unshuffle(fine, g) if g > 1 else fine
-        if self.components.companions:
-            kernels = torch.cat([kernels, companion], dim=1)
+        kernels = torch.cat([kernels, companion], dim=1)  # of no companions, too: every parameter has its gradient
         if self.norm == "free":
             return kernels
         length = kernels.flatten(1).norm(dim=1)[:, None, None, None]

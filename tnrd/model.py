@@ -176,11 +176,13 @@ class TNRD(nn.Module):
         """
         if not 0.0 <= strength <= 1.0:
             raise ValueError(f"strength must lie in [0, 1], got {strength}.")
+        if not isinstance(x, Tensor):
+            raise ValueError(f"Expected images as a torch tensor, got {type(x).__name__}; tnrd.denoise takes arrays.")
         if x.ndim != 4 or x.shape[1] != self.config.channels or 0 in x.shape:
             raise ValueError(f"Expected images (N, {self.config.channels}, H, W) with pixels, got {tuple(x.shape)}.")
         if x.dtype not in (torch.float32, torch.float64):
             raise ValueError(f"Expected float32 or float64 images in [0, 1], got {x.dtype}.")
-        own = next(self.parameters()).dtype
+        own = self.stage(0).influence.weights.dtype  # replicas of DataParallel have no parameters() of their own
         if x.dtype != own:
             raise ValueError(f"The model computes in {own}, the image is {x.dtype}: convert one of them.")
         level = torch.as_tensor(sigma, dtype=x.dtype, device=sigma.device if isinstance(sigma, Tensor) else "cpu")
@@ -194,7 +196,8 @@ class TNRD(nn.Module):
             raise ValueError(
                 f"A noise map must have the size of the image, got {tuple(level.shape)} for {tuple(x.shape)}."
             )
-        recorded = level.is_cuda and torch.cuda.is_current_stream_capturing()  # then nothing has a value yet
+        # While a graph is recorded or compiled, nothing has a value yet.
+        recorded = torch.compiler.is_compiling() or (level.is_cuda and torch.cuda.is_current_stream_capturing())
         if not recorded and not bool((torch.isfinite(level) & (level >= 0)).all()):
             raise ValueError(f"sigma must be finite and at least 0, got {float(level.min())} to {float(level.max())}.")
         if level.device != x.device:

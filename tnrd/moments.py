@@ -131,7 +131,7 @@ def derivative_kernel(alpha: tuple[int, int], size: int, accuracy: int = 1) -> F
     Raises:
         ValueError: The kernel is too small for this derivative and accuracy, or one of them is out of range.
     """
-    a1, a2 = alpha
+    alpha = a1, a2 = int(alpha[0]), int(alpha[1])
     degree = a1 + a2 + accuracy
     if min(a1, a2) < 0 or accuracy < 1:
         raise ValueError(f"alpha must be non-negative and accuracy at least 1, got alpha {alpha}, accuracy {accuracy}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ class Preparation:
 
     On a GPU for all steps at once. On a CPU, where one only restores, kernels and tables are kept from call to call:
     they are some forty small operations a step, which is much of the time of a small picture. That the weights are
-    still the same is seen from their values, whoever changed them.
+    still the same is seen from their values, whoever changed them; of buffers, which are constants, from torch's count
+    of changes in place.
 
     A copy of a model does not share what is kept.
     """
@@ -56,6 +57,20 @@ class Preparation:
         return dict(zip(sets, kept.at(sigma), strict=True))
 
 
+class State(NamedTuple):
+    """All that kernels, tables and curves are made of.
+
+    Attributes:
+        values: Of the parameters, in a tensor of its own.
+        settings: What else there is of each part: its norm, its buffers and how often they were changed.
+        buffers: They themselves, so that no other takes the place of one in memory.
+    """
+
+    values: Tensor
+    settings: list[tuple[object, ...]]
+    buffers: list[Tensor]
+
+
 class Kept:
     """What of the preparation of steps depends on their weights alone.
 
@@ -64,19 +79,19 @@ class Kept:
         state: Of the model that they belong to: values of its weights, and settings.
     """
 
-    def __init__(self, stages: Sequence[DiffusionStage], state: tuple[Tensor, list[str | None]]) -> None:
-        self._values, self._settings = state
+    def __init__(self, stages: Sequence[DiffusionStage], state: State) -> None:
+        self._state = state
         self._fixed = [(s.filters().detach(), s.influence.table().detach(), dict[str, Any]()) for s in stages]
         curves = [curve for s in stages for curve in (s.argument_scale, s.value_scale, s.reaction)]
         coefficients = [curve.coefficients().detach() for curve in curves]
         self._sizes = [len(theta) for theta in coefficients]
         self._theta = torch.cat(coefficients)
 
-    def is_of(self, state: tuple[Tensor, list[str | None]]) -> bool:
+    def is_of(self, state: State) -> bool:
         """Whether the model is still the same."""
-        values, settings = state
-        alike = values.dtype == self._values.dtype and values.device == self._values.device
-        return alike and settings == self._settings and torch.equal(values, self._values)
+        before, now = self._state.values, state.values
+        alike = now.dtype == before.dtype and now.device == before.device
+        return alike and state.settings == self._state.settings and torch.equal(now, before)
 
     def at(self, sigma: Tensor) -> list[list[Prepared]]:
         """What :meth:`DiffusionStage.prepare` of each step returns, at noise levels (N, 1, 1, 1)."""
@@ -89,24 +104,29 @@ class Kept:
         ]
 
 
-def _state(model: nn.Module) -> tuple[Tensor, list[str | None]] | None:
-    """All that kernels, tables and curves are made of but buffers, which are constants; in a tensor of its own."""
+def _state(model: nn.Module) -> State | None:
     tensors = tensors_of(model, buffers=False)
     if not tensors or not all(tensor.dtype == tensors[0].dtype for tensor in tensors):
         return None
-    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]), [part.get("norm") for part in _parts(model)]
+    parts = list(_parts(model))
+    buffers = [tensor for part in parts for tensor in part["_buffers"].values() if tensor is not None]
+    changes = [(id(tensor), None if tensor.is_inference() else tensor._version) for tensor in buffers]
+    values = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+    return State(values, [*changes, *((part.get("norm"),) for part in parts)], buffers)
 
 
 def tensors_of(model: nn.Module, buffers: bool = True) -> list[Tensor] | None:
     """Its parameters, and its buffers if asked for.
 
-    None for a model that something else takes part in: a hook, an influence function by its exact sum
-    (:class:`tnrd.influence.RadialBasisInfluence`), parameters put in their place for one call
+    None for a model that something else takes part in: a hook, a parametrization, an influence function by its exact
+    sum (:class:`tnrd.influence.RadialBasisInfluence`), parameters put in their place for one call
     (:func:`torch.func.functional_call`).
     """
     found: list[Tensor] = []
     for part in _parts(model):
         if part.get("exact") or part["_forward_hooks"] or part["_forward_pre_hooks"]:
+            return None
+        if "parametrizations" in part["_modules"]:
             return None
         parameters = [tensor for tensor in part["_parameters"].values() if tensor is not None]
         if not all(isinstance(tensor, nn.Parameter) for tensor in parameters):

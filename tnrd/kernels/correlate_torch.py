@@ -67,9 +67,12 @@ def fold_mirrored(v: Tensor, margin: int) -> Tensor:
 
 class _PadMirrored(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, u: Tensor, margin: int) -> Tensor:
-        ctx.margin = margin
+    def forward(u: Tensor, margin: int) -> Tensor:
         return _extend(u, margin)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        ctx.margin = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
@@ -78,9 +81,12 @@ class _PadMirrored(torch.autograd.Function):
 
 class _FoldMirrored(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, v: Tensor, margin: int) -> Tensor:
-        ctx.margin = margin
+    def forward(v: Tensor, margin: int) -> Tensor:
         return _fold(_fold(v, margin, 2), margin, 3)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        ctx.margin = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:

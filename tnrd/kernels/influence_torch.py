@@ -15,7 +15,9 @@ from torch import Tensor
 
 
 def rbf_sum(z: Tensor, weights: Tensor, nodes: Tensor, width: float, derivative: int = 0) -> Tensor:
-    """The exact sum for psi (derivative 0), psi' (1) or the potential rho with rho(0) = 0 and rho' = psi (-1).
+    """The exact sum for psi (derivative 0), psi' (1) and so on, or the potential rho with rho(0) = 0, rho' = psi (-1).
+
+    The derivatives of a Gaussian are phi^(n)(t) = (-1)^n He_n(t) phi(t), He_n the Hermite polynomials.
 
     Nodes are visited one by one, so that memory stays at a few times that of ``z``. Not differentiable by autograd;
     see :func:`exact_influence`.
@@ -25,7 +27,7 @@ def rbf_sum(z: Tensor, weights: Tensor, nodes: Tensor, width: float, derivative:
         weights: (F, J).
         nodes: (J,) centres m_j in the unit of ``z``.
         width: gamma > 0, in the unit of ``z``.
-        derivative: -1, 0 or 1.
+        derivative: -1 or more.
 
     Returns:
         The shape of ``z``.
@@ -33,40 +35,50 @@ def rbf_sum(z: Tensor, weights: Tensor, nodes: Tensor, width: float, derivative:
     total = torch.zeros_like(z)
     for j, node in enumerate(nodes.tolist()):
         w = weights[:, j].view(1, -1, *([1] * (z.ndim - 2)))
-        t = (z - node) / width
-        if derivative == 0:
-            total += w * torch.exp(-0.5 * t * t)
-        elif derivative == 1:
-            total -= w * t / width * torch.exp(-0.5 * t * t)
+        if derivative >= 0:
+            total += w * _gaussian(z, node, width, derivative)
         else:
             scale = width * math.sqrt(math.pi / 2)
+            t = (z - node) / width
             total += w * scale * (torch.erf(t / math.sqrt(2)) - math.erf(-node / width / math.sqrt(2)))
     return total
 
 
+def _gaussian(z: Tensor, node: float, width: float, derivative: int) -> Tensor:
+    """The derivative by z of phi((z - node)/width)."""
+    t = (z - node) / width
+    before, polynomial = torch.zeros_like(t), torch.ones_like(t)
+    for n in range(derivative):
+        before, polynomial = polynomial, t * polynomial - n * before
+    return polynomial * torch.exp(-0.5 * t * t) / (-width) ** derivative
+
+
 def exact_influence(z: Tensor, weights: Tensor, nodes: Tensor, width: float) -> Tensor:
-    """psi(z) by the exact sum, differentiable in ``z`` and ``weights``; shapes as in :func:`rbf_sum`."""
-    psi: Tensor = _ExactInfluence.apply(z, weights, nodes, width)  # type: ignore[no-untyped-call]
+    """psi(z) by the exact sum, differentiable in ``z`` and ``weights`` as often as one likes; shapes as in
+    :func:`rbf_sum`."""
+    psi: Tensor = _ExactInfluence.apply(z, weights, nodes, width, 0)  # type: ignore[no-untyped-call]
     return psi
 
 
 class _ExactInfluence(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, weights: Tensor, nodes: Tensor, width: float) -> Tensor:
-        ctx.save_for_backward(z, weights, nodes)
-        ctx.width = width
-        return rbf_sum(z, weights, nodes, width)
+    """A derivative of psi; its own derivative is the next one."""
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def forward(z: Tensor, weights: Tensor, nodes: Tensor, width: float, derivative: int) -> Tensor:
+        return rbf_sum(z, weights, nodes, width, derivative)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:3])
+        ctx.width, ctx.derivative = inputs[3:]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         z, weights, nodes = ctx.saved_tensors
-        to_z = gradient * rbf_sum(z, weights, nodes, ctx.width, derivative=1)
+        slope = _ExactInfluence.apply(z, weights, nodes, ctx.width, ctx.derivative + 1)  # type: ignore[no-untyped-call]
         axes = (0, *range(2, z.ndim))
-        columns = [
-            (gradient * torch.exp(-0.5 * ((z - node) / ctx.width) ** 2)).sum(dim=axes) for node in nodes.tolist()
-        ]
-        return to_z, torch.stack(columns, dim=1), None, None
+        columns = [(gradient * _gaussian(z, node, ctx.width, ctx.derivative)).sum(dim=axes) for node in nodes.tolist()]
+        return gradient * slope, torch.stack(columns, dim=1), None, None, None
 
 
 def table_influence(z: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor, outer: Tensor) -> Tensor:
@@ -81,7 +93,8 @@ def table_influence(z: Tensor, table: Tensor, origin: float, spacing: float, inn
         outer: Factor on the value, broadcastable to ``z``.
 
     Returns:
-        The shape of ``z``; differentiable in z, table, inner and outer.
+        The shape of ``z``; differentiable in z, table, inner and outer. The second derivative of psi, as the table
+        has it, is zero.
     """
     filters, samples = table.shape
     position = ((inner * z - origin) / spacing).clamp(0, samples - 1)

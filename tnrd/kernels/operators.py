@@ -2,7 +2,7 @@
 
 Each engine is a pair of plain functions: the step, and the gradients for its arguments. Both become operators
 ``tnrd::diffusion_step_ENGINE`` and ``tnrd::diffusion_step_ENGINE_backward``, pure functions of their arguments; the
-gradient is not differentiable a second time (the torch engine is).
+gradient is not differentiable a second time.
 """
 
 from __future__ import annotations
@@ -72,6 +72,11 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
         return (*found[:4], None, None, *found[4:])
 
     operator.register_autograd(gradients, setup_context=remember)
+
+    def refuse(ctx: Any, *_: Any) -> None:
+        raise RuntimeError(f"Engine {engine!r} has no second derivatives; 'torch' has (see tnrd.kernels.step_torch).")
+
+    gradient_operator.register_autograd(refuse)
 
     def call(*arguments: Any, **keywords: Any) -> Tensor:
         tensors = [arguments[i] for i in TENSORS]

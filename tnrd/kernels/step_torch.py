@@ -1,8 +1,10 @@
-"""The diffusion step in plain torch: the reference for every engine, differentiable as often as one likes.
+"""The diffusion step in plain torch: the reference for every engine.
 
     u - K^T s(K u) - lambda (u - f),     s(z) = outer T(inner z),
 
-T the table of the influence functions, linear between its samples and constant beyond the first and the last.
+T the table of the influence functions, linear between its samples and constant beyond the first and the last. Its
+second derivative is zero, and so second derivatives of the step lack what that of psi would add; an influence function
+by its exact sum (:class:`tnrd.influence.RadialBasisInfluence`) has all of them.
 """
 
 from __future__ import annotations
