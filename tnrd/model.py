@@ -185,7 +185,10 @@ class TNRD(nn.Module):
         own = self.stage(0).influence.weights.dtype  # replicas of DataParallel have no parameters() of their own
         if x.dtype != own:
             raise ValueError(f"The model computes in {own}, the image is {x.dtype}: convert one of them.")
-        level = torch.as_tensor(sigma, dtype=x.dtype, device=sigma.device if isinstance(sigma, Tensor) else "cpu")
+        if isinstance(sigma, float) and torch.compiler.is_compiling():
+            level = torch.zeros((), dtype=x.dtype, device="cpu") + sigma  # as_tensor would compile each number anew
+        else:
+            level = torch.as_tensor(sigma, dtype=x.dtype, device=sigma.device if isinstance(sigma, Tensor) else "cpu")
         if level.ndim == 0 or tuple(level.shape) in ((1,), (x.shape[0],)):
             level = level.reshape(-1, 1, 1, 1)
         if level.ndim != 4 or level.shape[1] != 1 or level.shape[0] not in (1, x.shape[0]):
