@@ -7,6 +7,7 @@ Writes docs/figures/: noisy and denoised side by side, and the diffusion u_0 ...
 
 from __future__ import annotations
 
+import argparse
 import itertools
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ CHANGE_GAIN = 6  # the change of a step is drawn this much amplified, around mid
 
 def main() -> None:
     """Write every figure."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     FIGURES.mkdir(parents=True, exist_ok=True)
     model = tnrd.load_model("gray")
     save("denoised.png", rows([[*before_after("camera")], [*before_after("astronaut")]]))

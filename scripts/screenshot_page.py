@@ -8,6 +8,7 @@ and writes docs/figures/page.png. Needs Chromium and `pip install ".[test]"`.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +23,7 @@ OUTPUT = ROOT / "docs" / "figures" / "page.png"
 
 def main() -> None:
     """Write the picture."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     from page_process import CHROMIUM, running_page
 
     with (

@@ -40,7 +40,7 @@ def main() -> None:
     from tnrd.training.processes import join_processes, leave_processes
     from tnrd.training.recipe import read_recipe
     from tnrd.training.train import Trainer
-    from tnrd.weights import load_model
+    from tnrd.weights import WeightsError, load_model
 
     if arguments.tensorboard and find_spec("tensorboard") is None:
         parser.error('--tensorboard needs the package tensorboard: pip install "tnrd[tensorboard]"')
@@ -72,7 +72,10 @@ def main() -> None:
             board = SummaryWriter(output)
         trainer = Trainer(recipe, training, validation, output, device, alone, processes, board)
         if recipe.initial:
-            trainer.load_initial(load_model(recipe.initial))
+            try:
+                trainer.load_initial(load_model(recipe.initial))
+            except WeightsError as error:
+                parser.error(f"{path} goes on from other weights, of a recipe to be run before it: {error}")
         trainer.resume()
         return trainer
 

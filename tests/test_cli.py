@@ -210,7 +210,7 @@ def test_the_receipt_of_a_blind_run(cli: Cli, noisy: Path, tmp_path: Path) -> No
     assert receipt["weights"] == {"name": "gray", "sha256": find_weights("gray").sha256}
     assert (receipt["engine"], receipt["device"], receipt["tile"], receipt["strength"]) == ("numba", "cpu", 32, 0.9)
     assert receipt["threads"] == torch.get_num_threads()
-    assert list(receipt["seconds"]) == ["read", "estimate", "load", "denoise", "write"]
+    assert list(receipt["seconds"]) == ["read", "start", "estimate", "load", "denoise", "write"]
     assert all(seconds >= 0 for seconds in receipt["seconds"].values())
 
 
@@ -367,7 +367,7 @@ def test_version_and_models(cli: Cli) -> None:
     run = cli("--list-models")
     assert run.status == 0
     assert re.search(rb"^gray +\S", run.out, re.MULTILINE)
-    assert re.search(rb"^default +the same as gray$", run.out, re.MULTILINE)
+    assert re.search(rb"^default +the same as gray; for colour pictures mostly color$", run.out, re.MULTILINE)
 
 
 def test_help_names_every_status(cli: Cli) -> None:

@@ -106,6 +106,8 @@ def _run_one(options: argparse.Namespace) -> int:
     with ending(OUTPUT, ImageError):
         check_storable(picture, format)
     source, lost = _described(picture), lost_metadata(picture, format)
+    with timed(seconds, "start"):
+        import tnrd.inference.assumption  # noqa: F401 (with it torch, which is no part of the estimate)
     with timed(seconds, "estimate"):
         noise, is_given = _noise(options, picture)
     with timed(seconds, "load"):

@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
         "--engine",
         choices=("auto", "torch", "numba", "triton"),
         default="auto",
-        help="default: auto, numba on the CPU and torch elsewhere",
+        help="default: auto, numba on the CPU, triton on an NVIDIA GPU and torch elsewhere",
     )
     add("--tile", type=_count, metavar="N", help="side of the tiles in pixels; smaller ones need less memory")
     add("--overwrite", action="store_true", help="replace an existing output, be it the input itself")
@@ -281,12 +281,12 @@ class _ListModels(argparse.Action):
     """Like --version: print, and end."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from tnrd.weights import ALIASES, WeightsError, available_models
+        from tnrd.weights import ALIASES, COLOUR_ALIASES, WeightsError, available_models
 
         with ending(WEIGHTS, WeightsError):
             models = available_models()
         for alias, name in ALIASES.items():
-            print(f"{alias}  the same as {name}")
+            print(f"{alias}  the same as {name}; for colour pictures mostly {COLOUR_ALIASES[alias]}")
         for name, description in models.items():
             print(f"{name}  {description}")
         parser.exit()

@@ -24,7 +24,7 @@ def run_stack(options: argparse.Namespace) -> int:
     """Denoise a stack as the options say; the exit status."""
     from tnrd.inference.stacks.errors import VolumeError, VolumeTargetError
     from tnrd.inference.stacks.volume import DEFAULT_SIDE, denoise_volume
-    from tnrd.weights import WeightsError
+    from tnrd.weights import WeightsError, find_weights
 
     _check(options)
     start = time.perf_counter()
@@ -68,7 +68,7 @@ def run_stack(options: argparse.Namespace) -> int:
             "noise": options.noise,
             "sigma": _noise_receipt(done, known),
             "strength": options.strength,
-            "weights": {"name": options.model, "sha256": done.sha256},
+            "weights": {"name": find_weights(options.model).name, "sha256": done.sha256},
             "seconds": round(time.perf_counter() - start, 3),
         }
         to_stdout((json.dumps(receipt, indent=2) + "\n").encode())

@@ -78,7 +78,7 @@ def denoise(
     Example:
         >>> import numpy as np
         >>> noisy = np.random.default_rng(0).normal(0.5, 0.1, (32, 32))
-        >>> denoise(noisy, sigma=0.1).std() < 0.05
+        >>> bool(denoise(noisy, sigma=0.1).std() < 0.05)
         True
     """
     pixels = as_pixels(image, channel_axis)
