@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -457,29 +459,39 @@ def test_shapes_that_do_not_fit_are_refused(engine: str, name: str, shape: tuple
         dispatch.diffusion_step(**arguments, engine=engine)
 
 
-def test_the_first_call_says_that_it_compiles_and_the_second_does_not(tmp_path: Any, root: Any) -> None:
-    code = "from test_step import *; diffusion_step(**problem((1, 1, 1, 9, 8, 3, 3)), engine='numba')"
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(root / "tests")}
-    said = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True).stderr
-        for _ in range(2)
-    ]
-    assert said == ["Compiling the diffusion step for this processor; this is kept, and happens once.\n", ""]
-
-
 @pytest.mark.slow
-def test_a_change_in_a_part_is_not_answered_with_old_machine_code(tmp_path: Any, root: Any) -> None:
+def test_machine_code_is_kept_and_said_until_a_part_of_it_changes(tmp_path: Any, root: Any) -> None:
     """The parts are compiled into functions of other files, which is all that Numba looks at by itself."""
     package = tmp_path / "tnrd"
     shutil.copytree(root / "tnrd", package, ignore=shutil.ignore_patterns("__pycache__"))
     code = "import test_step as t; print(t.diffusion_step(**t.problem((1, 1, 1, 9, 8, 3, 3)), engine='numba').sum())"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root / "tests")])}
 
-    def result() -> str:
+    def run() -> tuple[str, str]:
         command = [sys.executable, "-c", code]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, check=True, cwd=tmp_path).stdout
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, cwd=tmp_path)
+        return done.stdout, done.stderr
 
-    before = result()
+    said = "Compiling the diffusion step for this processor; this is kept, and happens once.\n"
+    first, second = run(), run()
+    assert (first[1], second) == (said, (first[0], ""))
     part = package / "kernels" / "correlate_numba.py"
     part.write_text(part.read_text().replace("out[x] -= middle[x]", "out[x] -= 2 * middle[x]"))
-    assert result() != before
+    third = run()
+    assert third[0] != first[0] and third[1] == said
+
+
+def test_every_file_of_a_compiled_function_is_among_its_sources(root: Any) -> None:
+    folder = root / "tnrd" / "kernels"
+
+    def imported(file: str, seen: frozenset[str] = frozenset()) -> frozenset[str]:
+        for found in re.findall(r"^from tnrd\.kernels\.(\w+) import", (folder / file).read_text(), re.MULTILINE):
+            if f"{found}.py" not in seen:
+                seen = imported(f"{found}.py", seen | {f"{found}.py"})
+        return seen
+
+    compiled = [path.stem for path in folder.glob("*.py") if "= compiled(" in path.read_text()]
+    assert set(compiled) == {"step_forward_numba", "step_backward_numba", "step_winograd_numba"}
+    for name in compiled:
+        module = importlib.import_module(f"tnrd.kernels.{name}")
+        assert imported(f"{name}.py") <= {"simd.py", "correlate_numba.py", *getattr(module, "_FILES", ())}
