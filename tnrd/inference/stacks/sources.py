@@ -162,14 +162,14 @@ def _files_of(series: Any, path: Path) -> frozenset[str]:
     """All files that a series lies in.
 
     Raises:
-        VolumeError: One of them is missing; its planes would be black.
+        VolumeError: Planes are missing; they would be black.
     """
     pages = list(series)
     missing = sum(page is None for page in pages)
     if missing:
         raise VolumeError(
-            f"{missing} of its {len(pages)} planes lie in other files of the same OME-TIFF, which are missing or "
-            "damaged; they belong beside it."
+            f"{missing} of its {len(pages)} planes are missing; an OME-TIFF of several files needs all of them beside "
+            "each other, under the names that they had."
         )
     parents = {id(page.parent): page.parent for page in pages}.values()
     return frozenset({str(path.resolve())} | {os.path.realpath(parent.filehandle.path) for parent in parents})

@@ -117,9 +117,9 @@ def denoise_volume(
     _check_names(source, target)
     reference, network = refer(model, device, engine)
     found = open_source(source, series=series, channel_axis=channel_axis)
-    if os.path.realpath(target) in found.companions:
-        raise VolumeTargetError(f"{os.fspath(target)}: a part of the source {os.fspath(source)} lies there.")
     try:
+        if os.path.realpath(target) in found.companions:
+            raise VolumeTargetError(f"{os.fspath(target)}: a part of the source {os.fspath(source)} lies there.")
         work = Work(found, reference, network, assumed, strength, side, progress)
         with runner(scheduler) as (run, most), about(os.fspath(source)):
             if Path(target).suffix.lower() == _ZARR_SUFFIX:
