@@ -164,8 +164,8 @@ class TNRD(nn.Module):
         """The arguments of :meth:`forward`; returns the noise level as the model computes with it.
 
         That is (N, 1, 1, 1) or (N, 1, H, W), on the device of ``x``. Its values are checked where they lie: for a
-        number, or a tensor on the CPU, the host need not wait for a GPU. While a graph is recorded or compiled there are
-        no values yet, and nothing is checked.
+        number, or a tensor on the CPU, the host need not wait for a GPU. While a graph is recorded or compiled there
+        are no values yet, and nothing is checked.
 
         Args:
             x: As in :meth:`forward`.
