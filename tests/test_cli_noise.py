@@ -35,9 +35,27 @@ def test_photon_noise_is_what_the_library_gives(photons: Path, capfd: pytest.Cap
     assert main([str(photons), str(out), *options]) == 0
     receipt = json.loads(capfd.readouterr().out)
     assert receipt["noise"] == "poisson-gaussian"
-    assert receipt["sigma"] == {"gain": 4.25, "read_noise": 4.25, "unit": "8-bit", "source": "given"}
+    assert receipt["sigma"] == {"gain": 4.25, "read_noise": 4.25, "offset": 0.0, "unit": "8-bit", "source": "given"}
     expected = tnrd.denoise_photon_noise(np.asarray(Image.open(photons)), 4.25 / 255, 4.25 / 255, model="fast")
     assert np.array_equal(np.asarray(Image.open(out)), np.rint(np.clip(expected * np.float32(65535), 0, 65535)))
+
+
+def test_black_may_be_given_or_measured_and_is_kept(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A camera of 16 bits, black at 100 counts; the result is on them, too."""
+    counts = 2 * np.random.default_rng(0).poisson(200 * CLEAN) + 100
+    path = save(tmp_path, counts / 65535)
+    options = ["--noise", "poisson-gaussian", "--model", "fast", "--json"]
+    assert main([str(path), str(tmp_path / "measured.png"), *options]) == 0
+    said = capfd.readouterr()
+    assert ", black = 0.3" in said.err
+    found = json.loads(said.out)["sigma"]
+    assert found["offset"] == pytest.approx(100 / 257, rel=0.1)
+    given = ["--gain", str(2 / 257), "--offset", str(100 / 257)]
+    assert main([str(path), str(tmp_path / "given.png"), *options, *given]) == 0
+    for name in ("measured", "given"):
+        result = np.asarray(Image.open(tmp_path / f"{name}.png"))
+        assert result.mean() == pytest.approx(counts.mean(), rel=0.01)
+        assert np.abs(result - (400 * CLEAN + 100)).mean() < 0.5 * np.abs(counts - (400 * CLEAN + 100)).mean()
 
 
 def test_photon_noise_is_measured_and_said(photons: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -83,6 +101,8 @@ def test_many_files_with_photon_noise(photons: Path, tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         (["--gain", "2"], "need --noise poisson-gaussian"),
+        (["--offset", "2"], "need --noise poisson-gaussian"),
+        (["--noise", "poisson-gaussian", "--offset", "2"], "--offset says nothing without --gain"),
         (["--noise", "poisson-gaussian", "--sigma", "5"], "--sigma is for Gaussian noise"),
         (["--noise", "poisson-gaussian", "--read-noise", "5"], "says nothing without --gain"),
         (["--noise", "poisson-gaussian", "--gain", "0"], "gain must lie in"),

@@ -60,6 +60,7 @@ def test_photon_noise_is_given_or_measured_and_said(stack: Path, capfd: pytest.C
     assert receipt["sigma"] == {
         "gain": pytest.approx([2.549], abs=0.001),
         "read_noise": pytest.approx([0.5]),
+        "offset": [0.0],
         "unit": "8-bit",
         "source": "given",
     }
@@ -80,7 +81,7 @@ def test_photon_noise_is_given_or_measured_and_said(stack: Path, capfd: pytest.C
     ("options", "sentence"),
     [
         (["--noise", "poisson-gaussian", "--sigma", "3"], "--sigma is for Gaussian noise"),
-        (["--noise", "poisson-gaussian", "--gain", "1", "--per-plane"], "--gain gives them"),
+        (["--noise", "poisson-gaussian", "--gain", "1", "--per-plane"], "--gain gives it"),
         (["--per-plane", "--sigma", "3"], "--sigma gives it"),
         (["--scheduler", "tcp://127.0.0.1:9"], "scheduler"),
     ],

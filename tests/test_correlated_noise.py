@@ -34,6 +34,14 @@ def test_blurred_noise_is_found(clean: NDArray[np.float64], width: float, sigma:
     assert 255 * found.coarse > 0.9 * sigma
 
 
+def test_noise_that_is_correlated_at_half_the_size_too_is_not_underestimated(clean: NDArray[np.float64]) -> None:
+    noise = gaussian_filter(np.random.default_rng(0).standard_normal(clean.shape), 1.5)
+    found = noise_across_scales(clean + 20 / 255 * noise / noise.std())
+    assert 255 * found.coarse > 35  # white noise of this level leaves as much at a quarter of the size
+    few = noise_across_scales((clean + 20 / 255 * noise / noise.std())[:128, :128])
+    assert few.is_correlated
+
+
 def test_the_noise_of_a_jpeg_is_found(clean: NDArray[np.float64]) -> None:
     assert noise_across_scales(compress_jpeg(add_noise(clean, 8 / 255, seed=0), 70)).is_correlated
 

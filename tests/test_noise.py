@@ -163,6 +163,21 @@ def test_a_black_frame_does_not_hide_the_noise(noisy: NDArray[np.float32]) -> No
     assert 255 * estimate_sigma(framed) == pytest.approx(15, rel=0.05)
 
 
+@pytest.mark.parametrize("width", [1, 5, 30])
+@pytest.mark.parametrize("value", [0.0, 0.5, 0.8])
+def test_a_frame_of_any_value_does_not_hide_the_noise(noisy: NDArray[np.float32], width: int, value: float) -> None:
+    framed = np.pad(np.clip(noisy, 0, 1), ((width, 2 * width), (0, width)), constant_values=value)
+    framed = np.pad(framed, 9, constant_values=0.3)
+    assert estimate_sigma(framed) == estimate_sigma(np.clip(noisy, 0, 1))
+
+
+def test_a_picture_in_a_wide_frame_is_measured_if_it_is_one() -> None:
+    """Of fewer than 16 rows or columns nothing is cut."""
+    for side, level in ((15, 0.0), (40, 0.1)):
+        framed = np.pad(0.5 + 0.1 * gaussian((side, side)), 60, constant_values=0.45)
+        assert estimate_sigma(framed) == pytest.approx(level, rel=0.1)
+
+
 def test_unclipped_blocks_are_only_used_when_there_are_enough() -> None:
     drawing = np.ones((200, 200))
     drawing[100:112, 100:112] = 0.5 + 0.2 * gaussian((12, 12))

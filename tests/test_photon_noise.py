@@ -39,9 +39,29 @@ def test_colour_is_measured_together(clean: NDArray[np.float64]) -> None:
 
 def test_it_follows_the_scale(clean: NDArray[np.float64]) -> None:
     noisy = add_poisson_gaussian(clean, 1 / 30, 0.02, seed=0)
-    one, half = estimate_photon_noise(noisy), estimate_photon_noise(noisy / 2)
-    assert half.gain == pytest.approx(one.gain / 2, rel=1e-3)
-    assert half.read_noise == pytest.approx(one.read_noise / 2, rel=1e-3)
+    one = estimate_photon_noise(noisy)
+    for scale in (1 / 2, 1 / 5000):  # the few hundred counts of a camera of 16 bits
+        less = estimate_photon_noise(noisy * np.float32(scale))
+        assert less.gain == pytest.approx(one.gain * scale, rel=1e-3)
+        assert less.read_noise == pytest.approx(one.read_noise * scale, rel=1e-3)
+
+
+@pytest.mark.parametrize("offset", [100, 500])
+def test_what_the_sensor_adds_is_found(clean: NDArray[np.float64], offset: int) -> None:
+    """Noise of no intensity below the offset less what the read noise is worth, of the same gain above it."""
+    random = np.random.default_rng(0)
+    counts = 2.2 * random.poisson(300 * clean) + random.normal(offset, 3.5, clean.shape)
+    gain, read_noise, found = (65535 * value for value in estimate_photon_noise(np.rint(counts).astype(np.uint16)))
+    assert gain == pytest.approx(2.2, rel=0.1)
+    assert read_noise == 0
+    assert found == pytest.approx(offset - 3.5**2 / 2.2, abs=12)
+
+
+def test_the_dark_end_of_photon_noise_is_no_offset(clean: NDArray[np.float64]) -> None:
+    for photons in (5, 30, 300):
+        found = estimate_photon_noise(add_poisson_gaussian(clean, 1 / photons, 0.0, seed=2))
+        assert found.offset == 0
+        assert found.gain == pytest.approx(1 / photons, rel=0.1)
 
 
 def test_the_curve_belongs_to_the_intensities() -> None:
@@ -59,7 +79,8 @@ def test_one_intensity_gives_read_noise() -> None:
     noisy = 0.5 + 0.05 * np.random.default_rng(0).standard_normal((64, 64))
     found = estimate_photon_noise(noisy)
     assert found.gain * 0.5 + found.read_noise**2 == pytest.approx(0.05**2, rel=0.25)
-    assert estimate_photon_noise(np.full((32, 32), 0.3)) == (0.0, 0.0)
+    assert estimate_photon_noise(np.full((32, 32), 0.3)) == (0.0, 0.0, 0.0)
+    assert found.offset == 0
 
 
 def test_too_small_is_said() -> None:

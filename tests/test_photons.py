@@ -46,6 +46,15 @@ def test_pixels_are_added_up_where_light_is_scarce(
     assert with_sums >= without + gain_in_db
 
 
+def test_few_counts_on_an_offset_are_denoised_as_well_as_on_none(clean: NDArray[np.float64]) -> None:
+    """A camera of 16 bits: some hundred counts of 65,535, black at 100 of them."""
+    counts = 65535 * add_poisson_gaussian(100 * clean / 65535, 2.2 / 65535, 3.5 / 65535, seed=3)
+    known = denoise_photon_noise(counts / 65535, 2.2 / 65535, 3.5 / 65535, model="fast") * 655.35
+    found = denoise_photon_noise(np.rint(counts + 100).astype(np.uint16), model="fast") * 655.35 - 1
+    assert psnr(clean, known) > 25
+    assert psnr(clean, found) > psnr(clean, known) - 0.3
+
+
 def test_strength_0_gives_the_picture() -> None:
     noisy = np.random.default_rng(0).poisson(5, (20, 30)).astype(np.float32) / 10 - 0.1
     np.testing.assert_array_equal(denoise_photon_noise(noisy, 0.1, 0.1, strength=0), noisy)

@@ -202,13 +202,13 @@ def test_files_in_blocks_of_any_side(tmp_path: Path, weights: dict[str, str]) ->
     tifffile.imwrite(tmp_path / "in.tif", stack, photometric="minisblack")
     report = denoised(tmp_path / "in.tif", tmp_path / "48.tif", weights)
     denoised(tmp_path / "in.tif", tmp_path / "72.zarr", weights, side=72)
-    assert report.photon_noise == ((1 / 32, 1 / 8),)
+    assert report.photon_noise == ((1 / 32, 1 / 8, 0.0),)
     assert report.sigma == ()
     assert report.blocks > 3
     noise = PhotonNoise(1 / 32, 1 / 8)
-    white = white_of(stack, *noise)
+    white = white_of(stack, *noise[:2])
     assert whitening(to_unit(stack[1]), noise, white).halvings == 1
-    expected = each(stack, *noise, white=white, model=weights["grid2"])
+    expected = each(stack, *noise[:2], white=white, model=weights["grid2"])
     for found in (tifffile.imread(tmp_path / "48.tif"), read(tmp_path / "72.zarr")):
         assert found.dtype == np.uint16
         assert np.abs(found - np.rint(np.clip(expected, 0, 1) * 65535)).max() <= 1
@@ -236,6 +236,7 @@ def test_a_run_is_resumed_and_others_are_refused(tmp_path: Path, weights: dict[s
     for options, sentence in (
         ({"gain": 1 / 16}, "was begun with gain = 0.03125, now it is 0.0625"),
         ({"read_noise": None}, "was begun with read_noise = 0.125, now it is None"),
+        ({"offset": 0.25}, "was begun with offset = None, now it is 0.25"),
         ({"gain": None, "read_noise": None}, "was begun with gain = 0.03125, now it is None"),
         ({"noise": "gaussian", "gain": None, "read_noise": None}, "was begun with noise = 'poisson-gaussian'"),
     ):
@@ -255,10 +256,12 @@ def test_a_run_is_resumed_and_others_are_refused(tmp_path: Path, weights: dict[s
     ("options", "sentence"),
     [
         ({"noise": "poisson"}, "noise must be one of gaussian, poisson-gaussian, got 'poisson'"),
-        ({"noise": "gaussian", "gain": 0.1}, "gain and read_noise belong to the noise 'poisson-gaussian'"),
+        ({"noise": "gaussian", "gain": 0.1}, "gain, read_noise and offset belong to the noise 'poisson-gaussian'"),
         ({"gain": 0.0}, "gain, the signal of one photon .* must be positive, got 0.0"),
         ({"gain": 0.1, "read_noise": -1.0}, "read_noise must be a finite number of at least 0, got -1.0"),
         ({"read_noise": 0.1}, "A read noise of 0.1 says nothing without the gain"),
+        ({"offset": 0.1}, "An offset of 0.1 says nothing without the gain"),
+        ({"gain": 0.1, "offset": float("nan")}, "offset must be a finite number, got nan"),
         ({"sigma": 0.1}, "sigma belongs to Gaussian noise, got 0.1"),
         ({"sigma": [0.1, 0.2]}, r"sigma belongs to Gaussian noise, got \[0.1, 0.2\]"),
         ({"sigma": "per-plane", "gain": 0.1}, "estimates gain and read noise, but a gain of 0.1 is given"),

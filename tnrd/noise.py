@@ -31,6 +31,7 @@ _CHUNK = 1 << 13
 # blocks whose noise happens to be weak), and clipped blocks are left out when this share of all blocks remains.
 _MAX_EXTREME_PIXELS = 2
 _MIN_USABLE_SHARE = 0.01
+_FRAMES = 2
 _MAX_ITERATIONS = 20
 _TOLERANCE = 1e-4
 # Within these bounds single precision neither overflows nor loses digits.
@@ -85,9 +86,9 @@ def estimate_sigma(
     clipped at both ends (above about 50 on the 8-bit scale) is underestimated.
 
     Pictures with a side below 8 pixels use blocks of that side. Below 16 pixels a side the estimate tends to be too
-    low, by a third in the mean for 8x8; that of a single pixel is 0. Noise that differs from place to place is
-    measured where the picture is flattest: an area free of noise, unless it is the darkest or brightest, makes the
-    picture count as free of noise.
+    low, by a third in the mean for 8x8; that of a single pixel is 0. A frame of one value, or two
+    such frames one in the other, is left out. Noise that differs from place to place is measured where the picture is
+    flattest: another area free of noise, unless it is the darkest or brightest, makes the picture count as free of it.
 
     Args:
         image: (M, N), or 3-D with ``channel_axis``. Floats are taken as they are, integers are scaled as
@@ -139,11 +140,25 @@ def _estimate_channel(channel: NDArray[Any]) -> float:
         raise ValueError(f"The image must hold finite values below 1e30, got values from {low} to {high}.")
     if high - low < _SMALLEST_RANGE:
         return 0.0
+    channel = without_frame(channel)
     texture, squares, extremes = measure_blocks(channel, low, high)
     usable, least = extremes <= _MAX_EXTREME_PIXELS, least_flat(channel.shape)
     if not usable.all() and usable.sum() >= max(least, _MIN_USABLE_SHARE * usable.size):
         texture, squares = texture[usable], squares[:, usable]
     return float(np.sqrt(flat_noise_variance(texture, squares, least)[0])) * (high - low) * unit_of(channel.dtype)
+
+
+def without_frame(channel: NDArray[Any]) -> NDArray[Any]:
+    """The channel without rows and columns of one value at its sides, and once more without those that follow.
+
+    A frame holds no noise, and would be all that counts as flat. At least 16 rows and columns stay, or all do.
+    """
+    inside = channel
+    for _ in range(_FRAMES):
+        for _ in range(4):  # the upper side, which turns
+            differs = (inside != inside[0, 0]).any(axis=1)
+            inside = np.rot90(inside[int(np.argmax(differs)) :])
+    return inside if min(inside.shape) >= 2 * _BLOCK else channel
 
 
 def measure_blocks(

@@ -184,6 +184,7 @@ def _receipt(
         "sigma": options.sigma,
         "gain": options.gain,
         "read_noise": options.read_noise,
+        "offset": options.offset,
         "strength": settings.strength,
         **settings.engine,
         "seconds": round(result.seconds, 3),

@@ -24,6 +24,7 @@ from tnrd.cli.reporting import (
     WEIGHTS,
     CommandError,
     TerminatedError,
+    as_level,
     check_stdout,
     ending,
     open_closed_streams,
@@ -218,10 +219,11 @@ def _say_noise(noise: Noise, picture: Picture) -> None:
     from tnrd.photon_noise import PhotonNoise
 
     if isinstance(noise, PhotonNoise):
-        gain, read_noise = 255 * noise.gain, 255 * noise.read_noise
-        say(f"The estimated photon noise: gain = {gain:.3g}, read noise = {read_noise:.3g} on the 8-bit scale.")
+        gain, read_noise, offset = (255 * value for value in noise)
+        black = f", black = {offset:.3g}" if offset else ""
+        say(f"The estimated photon noise: gain = {gain:.3g}, read noise = {read_noise:.3g}{black} on the 8-bit scale.")
         return
-    found = ", ".join(f"{255 * level:.1f}" for level in noise.levels)
+    found = ", ".join(as_level(level) for level in noise.levels)
     channels = " (red, green, blue)" if len(noise.levels) == 3 else ""
     say(f"The estimated noise level is sigma = {found}{channels} on the 8-bit scale.")
     scales = noise_across_scales(picture.pixels, channel_axis=-1 if picture.pixels.ndim == 3 else None)
@@ -257,7 +259,8 @@ def _noise_receipt(options: argparse.Namespace, noise: Noise) -> dict[str, Any]:
 
     if isinstance(noise, PhotonNoise):
         source = "estimated" if options.gain is None else "given"
-        return {"gain": 255 * noise.gain, "read_noise": 255 * noise.read_noise, "unit": "8-bit", "source": source}
+        in_8_bit = {name: 255 * value for name, value in noise._asdict().items()}
+        return {**in_8_bit, "unit": "8-bit", "source": source}
     return {
         "values": _in_8_bit(noise.levels),
         "luminance_chrominance": None if noise.planes is None else _in_8_bit(noise.planes),

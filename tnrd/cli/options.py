@@ -108,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--gain", type=_positive, metavar="G", help="of photon noise: 8-bit steps a photon; estimated when not given")
     add("--read-noise", type=_at_least_0, metavar="R", help="of photon noise: its level at black, in 8-bit steps")
+    add("--offset", type=_at_least_0, metavar="O", help="of photon noise: what the sensor adds, black in 8-bit steps")
     add(
         "--model",
         default="default",
@@ -221,7 +222,8 @@ def assumed(options: argparse.Namespace) -> Assumption:
     """
     from tnrd.inference.assumption import Assumption
 
-    in_unit = [None if value is None else value / 255 for value in (options.sigma, options.gain, options.read_noise)]
+    given = (options.sigma, options.gain, options.read_noise, options.offset)
+    in_unit = [None if value is None else value / 255 for value in given]
     with ending(USAGE, ValueError):
         return Assumption(options.noise, *in_unit)
 
@@ -235,10 +237,12 @@ def check_noise(options: argparse.Namespace) -> None:
     photons = options.noise == "poisson-gaussian"
     if photons and options.sigma is not None:
         raise CommandError(USAGE, "--sigma is for Gaussian noise; photon noise has --gain and --read-noise.")
-    if not photons and (options.gain is not None or options.read_noise is not None):
-        raise CommandError(USAGE, "--gain and --read-noise need --noise poisson-gaussian.")
-    if options.read_noise is not None and options.gain is None:
-        raise CommandError(USAGE, "--read-noise says nothing without --gain; give both, or none.")
+    others = {"--read-noise": options.read_noise, "--offset": options.offset}
+    if not photons and any(value is not None for value in (options.gain, *others.values())):
+        raise CommandError(USAGE, "--gain, --read-noise and --offset need --noise poisson-gaussian.")
+    for name, value in others.items():
+        if value is not None and options.gain is None:
+            raise CommandError(USAGE, f"{name} says nothing without --gain; give both, or none.")
 
 
 def _positive(text: str) -> float:
@@ -249,7 +253,7 @@ def _positive(text: str) -> float:
 
 
 def _at_least_0(text: str) -> float:
-    return _number(text, 255, "read noise must lie in [0, 255] on the 8-bit scale")
+    return _number(text, 255, "it must lie in [0, 255] on the 8-bit scale")
 
 
 def _strength(text: str) -> float:

@@ -29,6 +29,11 @@ class TerminatedError(BaseException):
     """SIGTERM has come."""
 
 
+def as_level(level: float) -> str:
+    """A noise level of the [0, 1] scale on the 8-bit scale, to a tenth; one below 1 to two digits."""
+    return f"{255 * level:.2g}" if 0 < 255 * level < 0.95 else f"{255 * level:.1f}"
+
+
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
     """Let SIGTERM end the work as Ctrl-C does, so that what is half written is removed; a second one ends at once.

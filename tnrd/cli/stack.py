@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tnrd import __version__
 from tnrd.cli.options import assumed
-from tnrd.cli.reporting import INPUT, OUTPUT, USAGE, WEIGHTS, CommandError, ending, progress, say, to_stdout
+from tnrd.cli.reporting import INPUT, OUTPUT, USAGE, WEIGHTS, CommandError, as_level, ending, progress, say, to_stdout
 
 if TYPE_CHECKING:
     from tnrd.inference.assumption import Assumption
@@ -43,6 +43,7 @@ def run_stack(options: argparse.Namespace) -> int:
             noise=known.kind,
             gain=known.gain,
             read_noise=known.read_noise,
+            offset=known.offset,
             model=options.model,
             strength=options.strength,
             channel_axis=options.channel_axis,
@@ -77,23 +78,30 @@ def run_stack(options: argparse.Namespace) -> int:
 
 def _say_noise(done: VolumeReport) -> None:
     if done.photon_noise:
-        gain, read_noise = (_listed(values, ".3g") for values in zip(*done.photon_noise, strict=True))
-        say(f"The estimated photon noise: gain = {gain}, read noise = {read_noise} on the 8-bit scale.")
+        gain, read_noise, offset = (_listed(values, _short) for values in zip(*done.photon_noise, strict=True))
+        black = f", black = {offset}" if any(noise.offset for noise in done.photon_noise) else ""
+        say(f"The estimated photon noise: gain = {gain}, read noise = {read_noise}{black} on the 8-bit scale.")
     elif done.sigma:
-        say(f"The estimated noise level is sigma = {_listed(done.sigma, '.1f')} on the 8-bit scale.")
+        say(f"The estimated noise level is sigma = {_listed(done.sigma, as_level)} on the 8-bit scale.")
 
 
-def _listed(values: Sequence[float], form: str) -> str:
-    """The first of them on the 8-bit scale."""
-    return ", ".join(f"{255 * value:{form}}" for value in values[:_FEW]) + (" ..." if len(values) > _FEW else "")
+def _listed(values: Sequence[float], form: Callable[[float], str]) -> str:
+    """The first of them."""
+    return ", ".join(form(value) for value in values[:_FEW]) + (" ..." if len(values) > _FEW else "")
+
+
+def _short(value: float) -> str:
+    return f"{255 * value:.3g}"
 
 
 def _noise_receipt(done: VolumeReport, known: Assumption) -> dict[str, Any]:
+    from tnrd.photon_noise import PhotonNoise
+
     source = {"unit": "8-bit", "source": "given" if known.is_given else "estimated"}
     if known.kind == "gaussian":
         return {"values": [round(255 * level, 4) for level in done.sigma], **source}
-    gains, read_noises = ([255 * noise[at] for noise in done.photon_noise] for at in (0, 1))
-    return {"gain": gains, "read_noise": read_noises, **source}
+    in_8_bit = {name: [255 * getattr(noise, name) for noise in done.photon_noise] for name in PhotonNoise._fields}
+    return {**in_8_bit, **source}
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -102,4 +110,4 @@ def _check(options: argparse.Namespace) -> None:
     if options.per_plane and options.sigma is not None:
         raise CommandError(USAGE, "--per-plane estimates the noise level; --sigma gives it.")
     if options.per_plane and options.gain is not None:
-        raise CommandError(USAGE, "--per-plane estimates gain and read noise; --gain gives them.")
+        raise CommandError(USAGE, "--per-plane estimates the noise; --gain gives it.")

@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tnrd.anscombe import check_photon_noise
 from tnrd.inference.levels import MAX_SIGMA, NoiseLevel, estimate_noise, given_noise
-from tnrd.inference.photons import restore_photon_noise
+from tnrd.inference.photons import photon_noise, restore_photon_noise
 from tnrd.inference.restore import Progress, check_model, restore
-from tnrd.inference.whitening import check_covered
+from tnrd.inference.whitening import given_photon_noise
 from tnrd.model import TNRD
-from tnrd.photon_noise import PhotonNoise, estimate_photon_noise
+from tnrd.photon_noise import PhotonNoise
 from tnrd.pixels import from_unit, to_unit
 
 GAUSSIAN, POISSON_GAUSSIAN = KINDS = ("gaussian", "poisson-gaussian")
@@ -26,10 +25,11 @@ class Assumption:
     """A kind of noise, with the parameters that are known.
 
     Attributes:
-        kind: "gaussian", or "poisson-gaussian": var(f) = gain u + read_noise^2.
+        kind: "gaussian", or "poisson-gaussian": var(f) = gain (u - offset) + read_noise^2.
         sigma: Standard deviation of Gaussian noise on the [0, 1] scale; None to estimate it in each picture.
-        gain: Signal of one photon on that scale; None to estimate it, together with the read noise.
+        gain: Signal of one photon on that scale; None to estimate it, together with the others.
         read_noise: Standard deviation at black on that scale; 0 where only the gain is given.
+        offset: Intensity of black on that scale; 0 where only the gain is given.
 
     Raises:
         ValueError: A parameter is out of range, or belongs to the other kind; or no model covers so much noise.
@@ -39,23 +39,20 @@ class Assumption:
     sigma: float | None = None
     gain: float | None = None
     read_noise: float | None = None
+    offset: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"noise must be one of {', '.join(KINDS)}, got {self.kind!r}.")
-        if self.kind == GAUSSIAN and (self.gain, self.read_noise) != (None, None):
-            raise ValueError(f"gain and read_noise belong to the noise {POISSON_GAUSSIAN!r}, got {self}.")
+        if self.kind == GAUSSIAN and (self.gain, self.read_noise, self.offset) != (None, None, None):
+            raise ValueError(f"gain, read_noise and offset belong to the noise {POISSON_GAUSSIAN!r}, got {self}.")
         if self.kind == POISSON_GAUSSIAN and self.sigma is not None:
             raise ValueError(f"sigma belongs to Gaussian noise, got {self}.")
         if self.sigma is not None and not 0 <= self.sigma <= MAX_SIGMA * (1 + 1e-6):
             raise ValueError(
                 f"sigma must lie in [0, 100/255] (intensities in [0, 1], whatever the depth), got {self.sigma}."
             )
-        if self.read_noise is not None and self.gain is None:
-            raise ValueError(f"A read noise of {self.read_noise} says nothing without the gain; give both, or none.")
-        if self.gain is not None:
-            check_photon_noise(self.gain, self.read_noise or 0.0)
-            check_covered(PhotonNoise(self.gain, self.read_noise or 0.0))
+        given_photon_noise(self.gain, self.read_noise, self.offset)
 
     @property
     def is_given(self) -> bool:
@@ -70,25 +67,21 @@ class Assumption:
         """
         if self.kind == GAUSSIAN:
             return estimate_noise(pixels) if self.sigma is None else given_noise(self.sigma, pixels)
-        if self.gain is not None:
-            return PhotonNoise(self.gain, self.read_noise or 0.0)
-        noise = estimate_photon_noise(pixels, channel_axis=None if pixels.ndim == 2 else -1)
-        check_covered(noise)
-        return noise
+        return given_photon_noise(self.gain, self.read_noise, self.offset) or photon_noise(pixels)
 
     @property
     def receipt(self) -> dict[str, Any]:
         """What was given, on the 8-bit scale, for a receipt."""
         if self.kind == GAUSSIAN:
             return {"noise": self.kind, "given_sigma": _in_8_bit(self.sigma)}
-        photons = {"given_gain": _in_8_bit(self.gain), "given_read_noise": _in_8_bit(self.read_noise)}
-        return {"noise": self.kind, **photons}
+        given = {"gain": self.gain, "read_noise": self.read_noise, "offset": self.offset}
+        return {"noise": self.kind, **{f"given_{name}": _in_8_bit(value) for name, value in given.items()}}
 
 
 def described(noise: Noise) -> dict[str, Any]:
     """The parameters of a picture's noise on the 8-bit scale, for a receipt."""
     if isinstance(noise, PhotonNoise):
-        return {"gain": _in_8_bit(noise.gain), "read_noise": _in_8_bit(noise.read_noise)}
+        return {name: _in_8_bit(value) for name, value in noise._asdict().items()}
     return {"sigma": [_in_8_bit(float(level)) for level in noise.levels]}
 
 

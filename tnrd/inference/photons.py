@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tnrd.anscombe import check_photon_noise
 from tnrd.inference.choice import weights_for
 from tnrd.inference.levels import given_noise
 from tnrd.inference.loading import configured, load
 from tnrd.inference.restore import Progress, check_strength, restore
-from tnrd.inference.whitening import check_covered, whitening
+from tnrd.inference.whitening import check_covered, given_photon_noise, whitening
 from tnrd.model import TNRD
 from tnrd.photon_noise import PhotonNoise, estimate_photon_noise
 from tnrd.pixels import as_pixels, to_unit
@@ -22,6 +22,7 @@ def denoise_photon_noise(
     image: ArrayLike,
     gain: float | None = None,
     read_noise: float | None = None,
+    offset: float | None = None,
     *,
     white: float | None = None,
     model: str | Path | TNRD = "default",
@@ -31,7 +32,7 @@ def denoise_photon_noise(
     tile: int | None = None,
     engine: str = "auto",
 ) -> NDArray[np.float32]:
-    """Denoise a picture whose noise is that of a sensor, var(f) = gain u + read_noise^2.
+    """Denoise a picture whose noise is that of a sensor, var(f) = gain (u - offset) + read_noise^2.
 
     The generalised Anscombe transform (:mod:`tnrd.anscombe`) makes the noise white, of level one; the diffusion takes
     it away; the exact unbiased inverse leads back. Where light is so scarce that this noise is more than 68/255
@@ -40,9 +41,10 @@ def denoise_photon_noise(
 
     Args:
         image: (M, N), or three channels with ``channel_axis``; floats nominally in [0, 1], integers are scaled to it.
-            Black is 0: an offset of the sensor is to be taken away first.
-        gain: Signal of one photon on the [0, 1] scale; estimated together with the read noise when None.
+        gain: Signal of one photon on the [0, 1] scale; estimated together with the read noise and the offset when None.
         read_noise: Standard deviation of the noise at black on that scale; 0 when only ``gain`` is given.
+        offset: Intensity of black on that scale, which sensors add; 0 when only ``gain`` is given. It stays in the
+            result.
         white: Intensity of the brightest parts, which the transform maps to 1, and by which it is decided whether
             light is scarce; the 0.999 quantile when None. Parts of a picture that share it are denoised alike.
         model: As in :func:`tnrd.denoise`, and so are ``strength``, ``device``, ``tile`` and ``engine``. The inverse
@@ -54,7 +56,7 @@ def denoise_photon_noise(
         The shape of ``image``, float32 on the [0, 1] scale, not clipped at 1; the image itself with ``strength`` 0.
 
     Raises:
-        ValueError: An argument is out of range, or a read noise without a gain.
+        ValueError: An argument is out of range, or there is a read noise or an offset without a gain.
 
     Example:
         >>> import numpy as np
@@ -66,7 +68,7 @@ def denoise_photon_noise(
     check_strength(strength)
     if white is not None and not (np.isfinite(white) and white > 0):
         raise ValueError(f"white, the intensity of the brightest parts, must be a positive number, got {white}.")
-    noise = photon_noise(pixels, gain, read_noise)
+    noise = given_photon_noise(gain, read_noise, offset) or photon_noise(pixels)
     if isinstance(model, TNRD):
         network = configured(model, device, engine)
     else:
@@ -77,19 +79,13 @@ def denoise_photon_noise(
     return np.ascontiguousarray(np.moveaxis(out.reshape(*out.shape[:2], -1), -1, channel_axis))
 
 
-def photon_noise(pixels: NDArray[np.float32], gain: float | None, read_noise: float | None) -> PhotonNoise:
-    """The noise as given, checked, or estimated from (M, N) or (M, N, 3) pixels on the [0, 1] scale.
+def photon_noise(pixels: NDArray[Any]) -> PhotonNoise:
+    """The noise as estimated from (M, N) or (M, N, 3) pixels of any depth.
 
     Raises:
-        ValueError: A parameter is out of range, there is a read noise without a gain, or no model covers the noise.
+        ValueError: It cannot be measured, or no model covers it.
     """
-    if gain is not None:
-        noise = PhotonNoise(float(gain), float(read_noise or 0.0))
-        check_photon_noise(*noise)
-    elif read_noise is not None:
-        raise ValueError(f"A read noise of {read_noise} says nothing without the gain; give both, or none.")
-    else:
-        noise = estimate_photon_noise(pixels, channel_axis=None if pixels.ndim == 2 else -1)
+    noise = estimate_photon_noise(pixels, channel_axis=None if pixels.ndim == 2 else -1)
     check_covered(noise)
     return noise
 

@@ -1,11 +1,11 @@
 """Photon noise made white, pixel by pixel or where light is scarce by 2 x 2 pixels, and the way back.
 
-    forward: pixels are added up d times two by two;  v = (D(f) - D_0)/(D_w - D_0), noise of level 1/(D_w - D_0)
-    back:    the exact unbiased inverse of D;         enlarged d times by cubic interpolation
+    forward: pixels are added up d times two by two;  v = (D(f - o) - D_0)/(D_w - D_0), noise of level 1/(D_w - D_0)
+    back:    the exact unbiased inverse of D, and o;  enlarged d times by cubic interpolation
 
-with D of :mod:`tnrd.anscombe`, D_0 its mean for black and D_w that for white. White and d are the same for all parts of
-a picture, so that a part gives what the whole gives: forward looks at the pixels of one cell of 2^d x 2^d alone, and
-cubic interpolation two pixels of the smaller picture far.
+with D of :mod:`tnrd.anscombe`, o the sensor's offset, D_0 the mean of D for black and D_w that for white. White and d
+are the same for all parts of a picture, so that a part gives what the whole gives: forward looks at the pixels of one
+cell of 2^d x 2^d alone, and cubic interpolation two pixels of the smaller picture far.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tnrd.anscombe import stabilise, stabilised_range, unstabilise
+from tnrd.anscombe import check_photon_noise, stabilise, stabilised_range, unstabilise
 from tnrd.inference.levels import MAX_SIGMA
 from tnrd.photon_noise import PhotonNoise
 from tnrd.pixels import binned
@@ -28,11 +28,11 @@ from tnrd.pixels import binned
 _SCARCE = 68 / 255
 _LEAST_SIDE = 16
 _WHITE_QUANTILE = 0.999
-# A million photons at white: nothing that depends on the intensity.
+# Of white, a million photons there: nothing that depends on the intensity.
 _LEAST_GAIN = 1e-6
 # Of D_0: a smaller D_w - D_0 is rounding.
 _LEAST_RANGE = 1e-13
-_LEAST_WHITE = 1e-3
+_LEAST_WHITE = 1e-5  # less than a step of 16 bits
 _CUBIC_REACH = 2
 _BAND = 64
 
@@ -55,7 +55,7 @@ class Whitening:
     def level(self) -> float:
         """Standard deviation of the noise after :meth:`forward`."""
         noise = _coarser(self.noise, self.halvings)
-        if noise.gain < _LEAST_GAIN:
+        if _is_plain(noise, self.white):
             return min(noise.read_noise, MAX_SIGMA)
         low, high = _ends(noise, self.white)
         return min(1 / (high - low), MAX_SIGMA)
@@ -68,17 +68,21 @@ class Whitening:
         for _ in range(self.halvings):
             pixels = binned(pixels)
         noise = _coarser(self.noise, self.halvings)
-        if noise.gain < _LEAST_GAIN:
+        if _is_plain(noise, self.white):
             return pixels
         low, high = _ends(noise, self.white)
-        return _by_bands(lambda band: (stabilise(band, *noise) - low) / (high - low), pixels)
+        gain, read_noise, offset = noise
+        return _by_bands(lambda band: (stabilise(band - offset, gain, read_noise) - low) / (high - low), pixels)
 
     def back(self, clean: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The intensities of what :meth:`forward` gave and a denoiser cleaned; ``shape`` is that of the pixels."""
         noise = _coarser(self.noise, self.halvings)
-        if noise.gain >= _LEAST_GAIN:
+        if not _is_plain(noise, self.white):
             low, high = _ends(noise, self.white)
-            clean = _by_bands(lambda band: unstabilise(low + (high - low) * band.astype(np.float64), *noise), clean)
+            gain, read_noise, offset = noise
+            clean = _by_bands(
+                lambda band: offset + unstabilise(low + (high - low) * band.astype(np.float64), gain, read_noise), clean
+            )
         for halvings in reversed(range(self.halvings)):
             clean = enlarged(clean, _halved(shape, halvings))
         return clean
@@ -98,6 +102,25 @@ def whitening(
     shape = pixels.shape if shape is None else shape
     white = measured_white(pixels, noise, shape) if white is None else white
     return Whitening(noise, white, halvings(noise, white, shape))
+
+
+def given_photon_noise(gain: float | None, read_noise: float | None, offset: float | None) -> PhotonNoise | None:
+    """The noise as it is given, checked; None where the gain is not, and all is to be estimated.
+
+    Raises:
+        ValueError: A parameter is out of range, or says nothing without the gain; or no model covers so much noise.
+    """
+    if gain is None:
+        for name, value in (("A read noise", read_noise), ("An offset", offset)):
+            if value is not None:
+                raise ValueError(f"{name} of {value} says nothing without the gain; give both, or none.")
+        return None
+    noise = PhotonNoise(float(gain), float(read_noise or 0.0), float(offset or 0.0))
+    check_photon_noise(noise.gain, noise.read_noise)
+    if not math.isfinite(noise.offset):
+        raise ValueError(f"offset must be a finite number, got {offset}.")
+    check_covered(noise)
+    return noise
 
 
 def check_covered(noise: PhotonNoise) -> None:
@@ -122,9 +145,9 @@ def halvings(noise: PhotonNoise, white: float, shape: tuple[int, ...]) -> int:
     """
     for count in itertools.count():
         coarse = _coarser(noise, count)
-        if coarse.gain < _LEAST_GAIN:
+        if _is_plain(coarse, white):
             break
-        low, high = stabilised_range(*coarse, max(white, _LEAST_WHITE))
+        low, high = stabilised_range(coarse.gain, coarse.read_noise, max(white - noise.offset, _LEAST_WHITE))
         if high - low < _LEAST_RANGE * low:
             raise ValueError(
                 f"A read noise of {noise.read_noise} leaves nothing of a picture whose white is {white:g}."
@@ -178,7 +201,12 @@ def _by_bands(
 
 def _coarser(noise: PhotonNoise, halvings: int) -> PhotonNoise:
     """Of means of 2^halvings x 2^halvings pixels."""
-    return PhotonNoise(noise.gain / 4**halvings, noise.read_noise / 2**halvings)
+    return PhotonNoise(noise.gain / 4**halvings, noise.read_noise / 2**halvings, noise.offset)
+
+
+def _is_plain(noise: PhotonNoise, white: float) -> bool:
+    """Whether the noise of a picture of this white hardly depends on the intensity."""
+    return noise.gain < _LEAST_GAIN * max(white, _LEAST_WHITE)
 
 
 def _halved(shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
@@ -189,4 +217,4 @@ def _halved(shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
 @lru_cache(maxsize=256)
 def _ends(noise: PhotonNoise, white: float) -> tuple[float, float]:
     """D_0 and D_w; a range of less than ten photons would be all noise."""
-    return stabilised_range(*noise, max(white, 10 * noise.gain, _LEAST_WHITE))
+    return stabilised_range(noise.gain, noise.read_noise, max(white - noise.offset, 10 * noise.gain, _LEAST_WHITE))

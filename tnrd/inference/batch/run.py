@@ -98,6 +98,7 @@ def denoise_files(
     noise: str = "gaussian",
     gain: float | None = None,
     read_noise: float | None = None,
+    offset: float | None = None,
     model: str | Path = "default",
     strength: float = 1.0,
     device: str = "auto",
@@ -129,8 +130,9 @@ def denoise_files(
         manifest: Its path; None for ``tnrd-manifest.jsonl``, or ``tnrd-manifest-2-of-8.jsonl``, in ``output``.
         sigma: Standard deviation of the noise on the [0, 1] scale; None to estimate it for each picture.
         noise: "gaussian" or "poisson-gaussian" (:func:`tnrd.denoise_photon_noise`).
-        gain: Of photon noise, on the [0, 1] scale; None to estimate it, together with the read noise.
+        gain: Of photon noise, on the [0, 1] scale; None to estimate it, together with the others.
         read_noise: Of photon noise, on the [0, 1] scale.
+        offset: Of photon noise, on the [0, 1] scale.
         model: "fast", "default" or "best", another name of shipped weights, or the path of a .safetensors file.
         strength: Where to stop the diffusion, in [0, 1].
         device: "auto", "cpu", "cuda" or "mps".
@@ -172,7 +174,7 @@ def denoise_files(
     )
     if not (skip_existing or overwrite):
         refuse_existing(plan)
-    assumption = Assumption(noise, sigma, gain, read_noise)
+    assumption = Assumption(noise, sigma, gain, read_noise, offset)
     settings = make_settings(assumption, model, strength, device, engine, tile, max_pixels)
     path = manifest_path(plan.output, shard) if manifest is None else os.fspath(manifest)
     return run(

@@ -20,6 +20,7 @@ def denoise_array(
     noise: str = "gaussian",
     gain: float | None = None,
     read_noise: float | None = None,
+    offset: float | None = None,
     model: str | Path = "default",
     strength: float = 1.0,
     channel_axis: int | None = None,
@@ -51,11 +52,13 @@ def denoise_array(
             the plane in the middle. "per-plane": estimated for each plane when it is computed. One number; or one a
             plane, of the shape of the leading axes; for colour also one a channel, in a last axis of 3. Estimates
             read whole planes up to 1024 x 1024, and evenly spread blocks of larger ones. Of photon noise None, or
-            "per-plane" to estimate gain and read noise of each plane, now, for which all planes are read.
-        noise: "gaussian" or "poisson-gaussian", photon and read noise: var(f) = gain u + read_noise^2.
-        gain: Of photon noise: the signal of one photon on the [0, 1] scale; None to estimate it together with the read
-            noise: once, now, from the plane in the middle, or see ``sigma``.
+            "per-plane" to estimate it in each plane, now, for which all planes are read.
+        noise: "gaussian" or "poisson-gaussian", photon and read noise: var(f) = gain (u - offset) +
+            read_noise^2.
+        gain: Of photon noise: the signal of one photon on the [0, 1] scale; None to estimate it together with the
+            others: once, now, from the plane in the middle, or see ``sigma``.
         read_noise: Of photon noise: standard deviation at black on that scale; 0 when only ``gain`` is given.
+        offset: Of photon noise: intensity of black on that scale, which stays in the result; 0 likewise.
         model: A name or a path, see :func:`tnrd.denoise`.
         strength: See :func:`tnrd.denoise`.
         channel_axis: The axis of the colours (length 3, or 1); None for grey. Channels that are no colours, such as a
@@ -87,5 +90,5 @@ def denoise_array(
     from tnrd.inference.stacks.blocks import lazily
     from tnrd.inference.stacks.sampling import StackAssumption
 
-    assumed = StackAssumption(sigma, Assumption(noise, gain=gain, read_noise=read_noise))
+    assumed = StackAssumption(sigma, Assumption(noise, gain=gain, read_noise=read_noise, offset=offset))
     return lazily(array, assumed, model, strength, channel_axis, min_chunk, device, engine)

@@ -31,7 +31,7 @@ class VolumeReport:
         sigma: The level of Gaussian noise of each plane, on the [0, 1] scale (of colour, the quadratic mean of the
             channels); one for all where one was given or estimated; of a resumed run, of the planes that were left.
         sha256: Of the weights.
-        photon_noise: Gain and read noise in the same way, where the noise is that of photons.
+        photon_noise: Gain, read noise and offset in the same way, where the noise is that of photons.
     """
 
     planes: int
@@ -50,6 +50,7 @@ def denoise_volume(
     noise: str = "gaussian",
     gain: float | None = None,
     read_noise: float | None = None,
+    offset: float | None = None,
     model: str | Path = "default",
     strength: float = 1.0,
     channel_axis: int | None = None,
@@ -79,7 +80,8 @@ def denoise_volume(
         source: A TIFF file (multi-page, tiled, BigTIFF, OME, ImageJ), an OME-Zarr picture (NGFF 0.4 or 0.5), or the
             folder of a Zarr array, whose last two axes are the picture's.
         target: A name that ends in .zarr, .tif or .tiff, or .ome.tif for metadata in OME-XML.
-        sigma: As in :func:`tnrd.denoise_array`, and so are ``noise``, ``gain`` and ``read_noise``.
+        sigma: As in :func:`tnrd.denoise_array`, and so are ``noise``, ``gain``, ``read_noise``
+            and ``offset``.
         model: As in :func:`tnrd.denoise_array`.
         strength: As in :func:`tnrd.denoise`.
         channel_axis: The axis of the colours in the source; None for the samples of a TIFF's pixels, or grey.
@@ -113,7 +115,7 @@ def denoise_volume(
     check_strength(strength)
     if side < 1:
         raise ValueError(f"side must be at least 1, got {side}.")
-    assumed = StackAssumption(sigma, Assumption(noise, gain=gain, read_noise=read_noise))
+    assumed = StackAssumption(sigma, Assumption(noise, gain=gain, read_noise=read_noise, offset=offset))
     _check_names(source, target)
     reference, network = refer(model, device, engine)
     found = open_source(source, series=series, channel_axis=channel_axis)

@@ -148,7 +148,12 @@ class Work:
         """What decides the samples, as JSON; the target remembers it."""
         location, layout = self.source.array.location, self.source.array.layout
         known = self.assumed.of_a_plane
-        noise = {"sigma": self.assumed.sigma, "gain": known.gain, "read_noise": known.read_noise}
+        noise = {
+            "sigma": self.assumed.sigma,
+            "gain": known.gain,
+            "read_noise": known.read_noise,
+            "offset": known.offset,
+        }
         return {
             "version": tnrd.__version__,
             "source": [os.path.basename(location.path), location.inner, *location.stamp],
