@@ -221,6 +221,15 @@ def test_training_improves_on_the_noisy_picture_and_on_its_start(
     assert trainer.last_scores[25.0] == rows[-1]["psnr"]["25.0"]
 
 
+def test_lbfgs_searches_along_its_lines(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    phase = Phase("lbfgs", iterations=30, batch=4, crop=24)
+    plan = Recipe("tiny", TINY, (phase,), sigma=(25.0, 25.0), validate_every=1)
+    assert Trainer(plan, pictures, [], tmp_path, progress=False).run()
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0] / 3
+    assert all(after <= before for before, after in itertools.pairwise(losses))
+
+
 def test_a_greedy_step_leaves_the_earlier_ones_alone(tmp_path: Path, pictures: list[np.ndarray]) -> None:
     plan = recipe(Phase("adam", "greedy", iterations=2, batch=2, crop=24, warmup=1))
     trainer = Trainer(plan, pictures, [], tmp_path, progress=False)

@@ -11,6 +11,7 @@ from torch import nn
 from tnrd.training.recipe import Phase
 
 LBFGS_PAIRS = 5  # correction pairs kept, as in the paper
+LBFGS_EVALUATIONS = 26  # at most in an iteration: one where it begins, the rest for its line search
 
 
 def build_optimizer(phase: Phase, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -25,7 +26,14 @@ def build_optimizer(phase: Phase, parameters: Iterable[nn.Parameter]) -> torch.o
             rate = torch.tensor(phase.learning_rate, device=parameters[0].device)
             return torch.optim.Adam(parameters, lr=rate, fused=True, capturable=True)
         return torch.optim.Adam(parameters, lr=phase.learning_rate)
-    return torch.optim.LBFGS(parameters, lr=1.0, max_iter=1, history_size=LBFGS_PAIRS, line_search_fn="strong_wolfe")
+    return torch.optim.LBFGS(
+        parameters,
+        lr=1.0,
+        max_iter=1,
+        max_eval=LBFGS_EVALUATIONS,  # 1 by default where max_iter is: no search
+        history_size=LBFGS_PAIRS,
+        line_search_fn="strong_wolfe",
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
