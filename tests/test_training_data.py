@@ -34,6 +34,44 @@ def test_recipe_with_an_unknown_key_or_no_phase_is_refused(tmp_path: Path, text:
         read_recipe(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[[phases]]\nbatch = 2.5\n", "batch must be an integer, got 2.5"),
+        ("[[phases]]\nbatch = true\n", "batch must be an integer, got True"),
+        ("[[phases]]\nlearning_rate = 'fast'\n", "learning_rate must be a finite number, got 'fast'"),
+        ("[[phases]]\ndeep_supervision = nan\n", "deep_supervision must be a finite number, got nan"),
+        ("[[phases]]\noptimizer = 3\n", "optimizer must be a string, got 3"),
+        ("phases = [3]\n", "The phase settings must be a table, got 3"),
+        ("model = 3\n[[phases]]\n", "The model settings must be a table, got 3"),
+        ("[model]\nstages = '5'\n[[phases]]\n", "stages must be an integer, got '5'"),
+        ("[model]\ntransposes = 1\n[[phases]]\n", "transposes must be true or false, got 1"),
+        ("[model]\nvanishing_moments = [1, 1.5]\n[[phases]]\n", "vanishing_moments must be an integer, got 1.5"),
+        ("[model]\nderivatives = [[1]]\n[[phases]]\n", r"derivatives must have 2 values, got \[1\]"),
+        ("scales = 1.0\n[[phases]]\n", "scales must be a list, got 1.0"),
+        ("sigma = [1]\n[[phases]]\n", r"sigma must have 2 values, got \[1\]"),
+        ("validation_sigma = [nan]\n[[phases]]\n", "validation_sigma must be a finite number, got nan"),
+        ("validation_sigma = [-1]\n[[phases]]\n", "validation_sigma must be at least 0"),
+        ("name = ''\n[[phases]]\n", "name must be that of a file"),
+        ("name = '../gray'\n[[phases]]\n", "name must be that of a file"),
+        ("name = '..'\n[[phases]]\n", "name must be that of a file"),
+    ],
+)
+def test_a_value_of_another_type_is_named(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=sentence):
+        read_recipe(path)
+
+
+def test_whole_numbers_and_lists_are_taken_for_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text("sigma = [0, 75]\n[model]\nderivatives = [[1, 0]]\nnode_width = 1\n[[phases]]\nseconds = 3\n")
+    read = read_recipe(path)
+    assert read.sigma == (0.0, 75.0) and read.phases[0].seconds == 3.0
+    assert read.model.derivatives == ((1, 0),) and read.model.node_width == 1.0
+
+
 def test_phase_refuses_what_it_does_not_know() -> None:
     for wrong in (
         {"optimizer": "sgd"},

@@ -405,12 +405,19 @@ def test_a_configuration_larger_than_its_file_is_refused_before_it_is_built(
         load_model(path)
 
 
-@pytest.mark.parametrize("setting", [{"node_width": 1e-8}, {"reach": float("nan")}, {"reach": float("inf")}])
+@pytest.mark.parametrize("setting", [{"node_width": 1e-8}])
 def test_influence_functions_that_cannot_be_tabulated_are_refused(
     saved: Path, model: TNRD, setting: dict[str, float]
 ) -> None:
     path = rewritten(saved, config={**dataclasses.asdict(model.config), **setting})
     with pytest.raises(WeightsError, match="psi"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("reach", [float("nan"), float("inf"), True, "12"])
+def test_the_sentence_names_a_setting_that_is_no_number(saved: Path, model: TNRD, reach: Any) -> None:
+    path = rewritten(saved, config={**dataclasses.asdict(model.config), "reach": reach})
+    with pytest.raises(WeightsError, match="reach must be a finite number, got"):
         load_model(path)
 
 
