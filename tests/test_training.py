@@ -128,7 +128,7 @@ def test_a_phase_begins_from_the_average_of_the_one_before(tmp_path: Path, pictu
 
 
 def test_the_loss_of_a_phase_takes_the_power_of_the_phase(tmp_path: Path, pictures: list[np.ndarray]) -> None:
-    trainer = Trainer(recipe(Phase()), pictures, [], tmp_path, progress=False)
+    trainer = Trainer(recipe(Phase(crop=24)), pictures, [], tmp_path, progress=False)
     clean, sigma = torch.rand(2, 1, 12, 12), torch.tensor([0.1, 0.2])
     noisy = clean + sigma.view(2, 1, 1, 1) * torch.randn_like(clean)
     inner, last = [u[:, :1] for u in trainer.model.states(noisy, sigma)][1:]
@@ -358,3 +358,92 @@ def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path, pictures: lis
     other = Trainer(recipe(dataclasses.replace(phase, iterations=3)), pictures, [], tmp_path, progress=False)
     with pytest.raises(ValueError, match="another recipe: phases differ"):
         other.resume()
+
+
+def test_a_run_goes_on_under_a_recipe_of_the_same_weights(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    plan = recipe(Phase(iterations=2, batch=2, crop=24, warmup=1))
+    Trainer(plan, pictures, [], tmp_path, progress=False).run()
+    plan = dataclasses.replace(
+        plan, name="other", data="d", validation_sigma=(50.0,), validate_every=7, checkpoint_every=9
+    )
+    assert Trainer(plan, pictures, [], tmp_path, progress=False).resume()
+
+
+@pytest.mark.parametrize(
+    ("late", "count", "sentence"),
+    [
+        ({"crop": 49}, 1, "No training picture is at least 49 x 49 pixels"),
+        ({"batch": 3}, 2, "batch of 3 cannot be divided evenly among 2 processes"),
+    ],
+)
+def test_a_late_phase_that_cannot_run_is_refused_at_once(
+    tmp_path: Path, pictures: list[np.ndarray], late: dict[str, int], count: int, sentence: str
+) -> None:
+    phase = Phase(iterations=2, batch=2, crop=24)
+    with pytest.raises(ValueError, match=sentence):
+        Trainer(
+            recipe(phase, dataclasses.replace(phase, **late)), pictures, [], tmp_path, processes=Processes(0, count)
+        )
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_a_run_that_diverges_keeps_what_it_had(tmp_path: Path, pictures: list[np.ndarray], optimizer: str) -> None:
+    plan = recipe(Phase(optimizer, iterations=12, batch=2, crop=24, warmup=1))
+    trainer = Trainer(plan, pictures, pictures, tmp_path, progress=False)
+    trainer.save_checkpoint()
+    good = (tmp_path / "checkpoint.pt").read_bytes()
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(float("nan"))
+        next(trainer.average.parameters()).fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="training of tiny has diverged within 2 updates"):
+        trainer.run()
+    assert (tmp_path / "checkpoint.pt").read_bytes() == good
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_a_loss_that_is_not_finite_is_not_reported(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    trainer = Trainer(recipe(Phase(crop=24)), pictures, [], tmp_path, progress=False)
+    with pytest.raises(FloatingPointError, match="diverged"):
+        trainer._report(math.inf, 0, range(2))
+
+
+def test_what_a_killed_checkpoint_left_is_removed(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    left = tmp_path / ".tnrd-0123456789abcdef.tmp"
+    left.write_bytes(b"half a checkpoint")
+    assert not Trainer(recipe(Phase(crop=24)), pictures, [], tmp_path, progress=False).resume()
+    assert not left.exists()
+
+
+RESUMING = """
+import os, sys
+from pathlib import Path
+import numpy as np, torch
+from tnrd.training.processes import join_processes, leave_processes
+from tnrd.training.train import Trainer
+from test_training import Phase, recipe
+
+processes = join_processes(torch.device("cpu"))
+output = Path(sys.argv[1]) / os.environ["RANK"]
+phase = Phase(iterations=4, batch=2, crop=24)
+trainer = Trainer(recipe(phase), [np.zeros((24, 24), np.uint8)], [], output, progress=False, processes=processes)
+try:
+    trainer.resume()
+except ValueError as error:
+    (output / "said").write_text(str(error))
+leave_processes()
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_find_different_checkpoints_say_so(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    Trainer(recipe(Phase(iterations=4, batch=2, crop=24)), pictures, [], tmp_path / "0", progress=False).run()
+    (tmp_path / "resume.py").write_text(RESUMING, encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [*command, str(tmp_path / "resume.py"), str(tmp_path)], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for rank in "01":
+        assert "do not find the same checkpoint" in (tmp_path / rank / "said").read_text(encoding="utf-8")

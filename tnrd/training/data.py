@@ -60,11 +60,23 @@ def load_images(folder: str | Path, channels: int = 1, scales: tuple[float, ...]
         return [image for images in pool.map(load, image_paths(folder)) for image in images]
 
 
+def large_enough(images: list[NDArray[np.uint8]], crop: int) -> list[NDArray[np.uint8]]:
+    """Those pictures that crops of this side can be taken from.
+
+    Raises:
+        ValueError: There are none.
+    """
+    fitting = [image for image in images if min(image.shape[:2]) >= crop]
+    if not fitting:
+        raise ValueError(f"No training picture is at least {crop} x {crop} pixels.")
+    return fitting
+
+
 class CropSampler:
     """Random crops with 8-fold flips and white Gaussian noise; batch i depends on seed, i and the kind of device alone.
 
     Args:
-        images: 8-bit pictures, (M, N) or (M, N, 3), none smaller than ``crop``.
+        images: 8-bit pictures, (M, N) or (M, N, 3); those smaller than ``crop`` are left out.
         crop: Side of a crop in pixels.
         batch: Crops per batch.
         sigma: Noise levels lie in this interval, [0, 1] scale; one value for both ends fixes it.
@@ -89,9 +101,7 @@ class CropSampler:
         device: str | torch.device = "cpu",
         recoloured: float = 0.0,
     ) -> None:
-        images = [np.atleast_3d(image) for image in images if min(image.shape[:2]) >= crop]
-        if not images:
-            raise ValueError(f"No training picture is at least {crop} x {crop} pixels.")
+        images = [np.atleast_3d(image) for image in large_enough(images, crop)]
         if recoloured and images[0].shape[2] == 1:
             raise ValueError(f"Grey crops have no colours to change, got recoloured = {recoloured}.")
         self.crop, self.batch, self.sigma, self.seed, self.exponent = crop, batch, sigma, seed, exponent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +13,8 @@ from tnrd.training.recipe import Phase
 
 LBFGS_PAIRS = 5  # correction pairs kept, as in the paper
 LBFGS_EVALUATIONS = 26  # at most in an iteration: one where it begins, the rest for its line search
+
+NOT_KEPT = ("lr", "fused", "capturable", "max_eval")  # settings that a checkpoint does not bring
 
 
 def build_optimizer(phase: Phase, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -34,6 +37,17 @@ def build_optimizer(phase: Phase, parameters: Iterable[nn.Parameter]) -> torch.o
         history_size=LBFGS_PAIRS,
         line_search_fn="strong_wolfe",
     )
+
+
+def restored_optimizer(
+    phase: Phase, parameters: Iterable[nn.Parameter], state: dict[str, Any]
+) -> torch.optim.Optimizer:
+    """The optimiser of a phase with the state of one that may have been on another device."""
+    optimizer = build_optimizer(phase, parameters)
+    for group, fresh in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        group.update({key: fresh[key] for key in NOT_KEPT if key in fresh})
+    optimizer.load_state_dict(state)
+    return optimizer
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
