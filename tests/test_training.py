@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from tnrd.config import TNRDConfig
+from tnrd.model import TNRD
 from tnrd.training import train
 from tnrd.training.losses import weighted_mse
 from tnrd.training.optimizers import learning_rate
@@ -26,7 +27,7 @@ from tnrd.training.processes import Processes
 from tnrd.training.recipe import Phase, Recipe
 from tnrd.training.train import Trainer
 from tnrd.training.validation import protocol_seed, score
-from tnrd.weights import load_model
+from tnrd.weights import load_model, save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = TNRDConfig(stages=2, filters=4, kernel_size=3, nodes=15)
@@ -204,6 +205,43 @@ def test_recipes_that_cannot_be_trained_so_are_refused(
     result = subprocess.run([*command, "--output", str(tmp_path)], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert sentence in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "sentence"),
+    [
+        (None, (), "the recipe tiny.toml cannot be used: [Errno 2]"),
+        ("seed = 'x'\n[[phases]]", (), "the recipe tiny.toml cannot be used: seed must be an integer, got 'x'"),
+        ("[[phases]]", (), "No training picture is at least 64 x 64 pixels"),
+        ("[[phases]]\ncrop = 24", ("--validation", "nowhere"), "No such file or directory: 'nowhere'"),
+        ("[[phases]]\ncrop = 24", ("--device", "abacus"), "--device abacus cannot be used"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_in_one_sentence(
+    tmp_path: Path, pictures: list[np.ndarray], text: str | None, options: tuple[str, ...], sentence: str
+) -> None:
+    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
+    if text is not None:
+        (tmp_path / "tiny.toml").write_text(text)
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "tiny.toml", "--data", ".", "--output", "run"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert sentence in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_resumed_run_needs_its_first_weights_no_more(tmp_path: Path, pictures: list[np.ndarray]) -> None:
+    Image.fromarray(pictures[0]).save(tmp_path / "a.png")
+    save_weights(tmp_path / "first.safetensors", TNRD(TINY))
+    (tmp_path / "tiny.toml").write_text(
+        "initial = 'first.safetensors'\n[model]\nstages = 2\nfilters = 4\nkernel_size = 3\nnodes = 15\n"
+        "[[phases]]\niterations = 2\nbatch = 2\ncrop = 24\n"
+    )
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "tiny.toml", "--data", ".", "--output", "run"]
+    subprocess.run([*command, "--stop-after", "0"], cwd=tmp_path, check=True, capture_output=True)
+    (tmp_path / "first.safetensors").unlink()
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "run" / "tiny.safetensors").exists()
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
