@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from tnrd.config import TNRDConfig
+from tnrd.image_io import Picture, write_image
 from tnrd.training.data import SATURATION, CropSampler, load_images
 from tnrd.training.recipe import Phase, Recipe, read_recipe
 
@@ -139,6 +140,39 @@ def test_pictures_deeper_than_8_bits_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(ValueError, match=r"deep\.png is not an 8-bit picture"):
         load_images(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colours_deeper_than_8_bits_are_refused(tmp_path: Path, suffix: str, channels: int) -> None:
+    pixels = np.arange(8 * 8 * 3, dtype=np.uint16).reshape(8, 8, 3) * 300
+    write_image(tmp_path / f"deep.{suffix}", Picture(pixels))
+    with pytest.raises(ValueError, match=rf"deep\.{suffix} is not an 8-bit picture \(mode RGB, 16 bits\)"):
+        load_images(tmp_path, channels)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.jpg", "a.webp"])
+@pytest.mark.parametrize("mode", ["L", "RGB", "1"])
+def test_pictures_of_8_bits_or_fewer_are_taken(tmp_path: Path, name: str, mode: str) -> None:
+    Image.fromarray(np.full((16, 24, 3), 200, np.uint8)).convert(mode).save(tmp_path / name)
+    (image,) = load_images(tmp_path)
+    assert image.shape == (16, 24) and image.dtype == np.uint8
+
+
+def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
+    for name in ("a.png", "b.jpg"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save(tmp_path / name)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ValueError, match=rf"{name} cannot be read"):
+            load_images(tmp_path)
+        (tmp_path / name).unlink()
+
+
+def test_a_folder_with_the_name_of_a_picture_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "b.png")
+    assert len(load_images(tmp_path)) == 1
 
 
 def test_a_share_of_the_crops_changes_its_colours_within_bounds() -> None:
