@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=4000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
     start = load_model(options.model)
     training = load_images(options.data, start.config.channels, SCALES)
     validation = load_images(options.validation, start.config.channels)

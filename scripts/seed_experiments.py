@@ -54,6 +54,8 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, help="updates, in place of the recipe's")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
     recipe = read_recipe(RECIPE)
     if options.iterations is not None:
         recipe = dataclasses.replace(

@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+from evaluate import Method, Report, build_methods, evaluate
+
 import tnrd
 from tnrd.metrics import psnr, round_to_8bit
 from tnrd.noise import add_noise
@@ -58,10 +61,44 @@ def test_evaluate_goes_on_from_its_scores(tmp_path: Path) -> None:
     rows = json.loads(report.read_text())["scores"]
     assert [row["image"] for row in rows] == ["0.png", "1.png"]
     assert rows[0]["psnr"] == 77.0 and 30 < rows[1]["psnr"] < 60
+    assert [row["index"] for row in rows] == [0, 1] and rows[0]["pixels"] != rows[1]["pixels"]
     content["data"] = "others"
     report.write_text(json.dumps(content))
     refused = run("evaluate.py", *options)
     assert refused.returncode != 0 and "its data differ" in refused.stderr
+
+
+def test_scores_of_other_pictures_of_the_same_name_do_not_count(tmp_path: Path) -> None:
+    methods = {"as it is": Method(lambda noisy, sigma: noisy, "")}
+    flat, path = np.full((16, 16), 0.5), tmp_path / "made" / "report.json"
+
+    def seconds(names: list[str], images: list[np.ndarray]) -> list[float]:
+        report = Report(path, "pictures", False, 0)
+        evaluate(methods, names, images, [25.0], report)
+        return [row["seconds"] for row in report.of(list(methods), names, [25.0])]
+
+    seconds(["a", "b"], [flat, flat])
+    content = json.loads(path.read_text())
+    for row in content["scores"]:
+        row["seconds"] = 77.0  # found there
+    path.write_text(json.dumps(content))
+    assert seconds(["a", "b"], [flat, flat]) == [77.0, 77.0]
+    changed = seconds(["a", "b"], [flat, flat / 2])
+    assert changed[0] == 77.0 != changed[1]
+    assert 77.0 not in seconds(["0", "a", "b"], [flat, flat, flat])  # each has another place, and other noise
+
+
+def test_scores_kept_by_name_alone_count(tmp_path: Path) -> None:
+    kept = {"method": "m", "weights": "", "sigma": 25.0, "image": "a", "psnr": 30.0}
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps({"data": "d", "color": False, "repetition": 0, "scores": [kept]}))
+    found = Report(path, "d", False, 0).find("m", "", 25.0, {"image": "a", "index": 3, "pixels": "some"})
+    assert found == kept
+
+
+def test_colour_weights_need_pictures_in_colour() -> None:
+    with pytest.raises(SystemExit, match="'color' are for pictures in colour: --color"):
+        build_methods(["color"], [], blind=False, color=False)
 
 
 @pytest.mark.slow
@@ -74,7 +111,7 @@ def test_evaluate_names_an_unknown_baseline(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_benchmark_reports_a_ratio_to_a_competitor(tmp_path: Path) -> None:
-    report = tmp_path / "b.json"
+    report = tmp_path / "made" / "b.json"
     options = ["--tables", "methods", "--size", "128", "--against", "tv", "--repeat", "1"]
     done = run("benchmark.py", *options, "--json", str(report))
     assert done.returncode == 0, done.stderr
