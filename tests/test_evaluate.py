@@ -9,14 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+import one_level
 from evaluate import Method, Report, build_methods, evaluate
+from seed_experiments import merged
 
 import tnrd
+from tnrd.config import TNRDConfig
 from tnrd.metrics import psnr, round_to_8bit
+from tnrd.model import TNRD
 from tnrd.noise import add_noise
+from tnrd.weights import save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -99,6 +105,43 @@ def test_scores_kept_by_name_alone_count(tmp_path: Path) -> None:
 def test_colour_weights_need_pictures_in_colour() -> None:
     with pytest.raises(SystemExit, match="'color' are for pictures in colour: --color"):
         build_methods(["color"], [], blind=False, color=False)
+
+
+def test_the_rows_of_other_variants_stay(tmp_path: Path) -> None:
+    path = tmp_path / "seeds.json"
+    rows = [{"name": "5-moments", "psnr": 1.0}, {"name": "5-dct", "psnr": 2.0}]
+    assert merged(path, rows) == rows
+    path.write_text(json.dumps({"rows": rows}))
+    new = [{"name": "5-moments", "psnr": 3.0}, {"name": "7-dct", "psnr": 4.0}]
+    assert merged(path, new) == [new[0], rows[1], new[1]]
+
+
+@pytest.mark.slow
+def test_levels_of_other_starting_weights_need_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 96), dtype=np.uint8)).save(tmp_path / "a.png")
+    models = []
+    for change in (0.0, 0.01):
+        model = TNRD(TNRDConfig(stages=1, filters=2, kernel_size=3, nodes=9))
+        with torch.no_grad():
+            next(model.parameters()).add_(change)
+        models.append(tmp_path / f"{change}.safetensors")
+        save_weights(models[-1], model)
+    report = tmp_path / "made" / "levels.json"
+
+    def run_from(model: Path) -> None:
+        folders = ["--data", str(tmp_path), "--validation", str(tmp_path), "--output", str(tmp_path / "runs")]
+        options = ["--model", str(model), "--iterations", "1", "--json", str(report)]
+        monkeypatch.setattr(sys, "argv", ["one_level.py", *folders, *options])
+        one_level.main()
+
+    run_from(models[0])
+    run_from(models[0])
+    assert set(json.loads(report.read_text())["psnr"]["one level"]) == {"15", "25", "50"}
+    with pytest.raises(SystemExit):
+        run_from(models[1])
+    assert "belongs to another recipe: initial differ" in capsys.readouterr().err
 
 
 @pytest.mark.slow
