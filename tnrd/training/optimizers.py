@@ -21,6 +21,7 @@ def build_optimizer(phase: Phase, parameters: Iterable[nn.Parameter]) -> torch.o
     """The optimiser of a phase over these parameters.
 
     L-BFGS takes one iteration with a strong Wolfe line search per step, so that a checkpoint can lie between any two.
+    In float32 the search is led by rounding: other machines, or other processes, end in other weights of a like loss.
     Adam's state and learning rate lie on the GPU where the parameters do, for the step to be part of a CUDA graph.
     """
     parameters = list(parameters)
