@@ -278,7 +278,9 @@ class Trainer:
     def _refuse_divergence(self, loss: float = 0.0) -> None:
         """Where the host waits for the GPU anyway: weights that are lost must not replace good ones."""
         weights = [*self.model.parameters(), *self.average.parameters()]
-        if not (math.isfinite(loss) and torch.stack([value.isfinite().all() for value in weights]).all()):
+        with ALONE:
+            finite = bool(torch.stack([value.isfinite().all() for value in weights]).all())
+        if not (finite and math.isfinite(loss)):
             raise FloatingPointError(
                 f"The training of {self.recipe.name} has diverged within {self.updates} updates (loss or weights are "
                 f"not finite); what {self.output} holds is kept."
