@@ -6,13 +6,14 @@ Noise, rounding and PSNR follow the protocol of docs/results.md. A row is the me
 time over the total of pixels, each picture once, after one unmeasured call: on a machine that does nothing else.
 
 With --json every score is kept as soon as it is known. The same command goes on where it was stopped, and methods can
-be added later: what the file holds is not computed again, unless the weights behind it have changed since. (After a
-change in the code of a method, take another file.)
+be added later: what the file holds is not computed again, unless the weights behind it, the pixels of the picture or
+its place in the folder have changed since. (After a change in the code of a method, take another file.)
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import os
@@ -69,7 +70,7 @@ class Method(NamedTuple):
 
 
 class Report:
-    """Scores by method, level and picture, kept in a JSON file that is complete at any moment.
+    """Scores by method, level and picture, kept in a JSON file that is complete at any moment; its folder is made.
 
     Raises:
         SystemExit: The file holds scores of other pictures, or of another draw of the noise.
@@ -80,6 +81,8 @@ class Report:
         self.head = {"data": data, "color": color, "repetition": repetition}
         self.machine = machine()
         self.rows: list[dict[str, Any]] = []
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
         if path is not None and path.exists():
             kept = json.loads(path.read_text(encoding="utf-8"))
             changed = [key for key, value in self.head.items() if kept.get(key) != value]
@@ -87,10 +90,11 @@ class Report:
                 raise SystemExit(f"{path} is of another run, its {', '.join(changed)} differ: choose another --json.")
             self.rows = kept["scores"]
 
-    def find(self, method: str, weights: str, sigma: float, image: str) -> dict[str, Any] | None:
-        """The row of a score, if it is there."""
-        wanted = {"method": method, "weights": weights, "sigma": sigma, "image": image}
-        return next((row for row in self.rows if wanted.items() <= row.items()), None)
+    def find(self, method: str, weights: str, sigma: float, picture: dict[str, Any]) -> dict[str, Any] | None:
+        """The row of a score, if it is there; older rows tell a picture by its name alone."""
+        wanted = {"method": method, "weights": weights, "sigma": sigma, "image": picture["image"]}
+        rows = (row for row in self.rows if wanted.items() <= row.items())
+        return next((row for row in rows if all(row.get(key, own) == own for key, own in picture.items())), None)
 
     def add(self, row: dict[str, Any]) -> None:
         """Keep a row, in place of one by other weights."""
@@ -119,7 +123,10 @@ def build_methods(models: list[str], baselines: list[str], blind: bool, color: b
     methods: dict[str, Method] = {}
     for name in models:
         file = find_weights(name)
-        known = partial(tnrd.denoise, model=read_weights(file), channel_axis=axis)
+        model = read_weights(file)
+        known = partial(tnrd.denoise, model=model, channel_axis=axis)
+        if model.config.channels > 1 and not color:
+            raise SystemExit(f"The weights {name!r} are for pictures in colour: --color.")
         methods[name] = Method(known, file.sha256)
         if blind:
             methods[f"{name} (blind)"] = Method(lambda f, s, known=known: known(f), file.sha256)
@@ -141,25 +148,35 @@ def load(folder: Path, color: bool, limit: int | None) -> tuple[list[str], list[
     return names, [image / 255 for image in load_images(folder, 3 if color else 1)[:limit]]
 
 
+def identity(image: Image) -> str:
+    """SHA-256 of a picture's shape and pixels."""
+    pixels = np.rint(255 * image).astype(np.uint8)
+    return hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+
+
 def evaluate(
     methods: dict[str, Method], names: list[str], images: list[Image], sigmas: list[float], report: Report
 ) -> None:
     """Add what the report lacks, one row per method, level and picture."""
     from tnrd.training.validation import score
 
+    pictures = [
+        {"image": name, "index": index, "pixels": identity(image)}
+        for index, (name, image) in enumerate(zip(names, images, strict=True))
+    ]
     with tqdm(total=len(methods) * len(sigmas) * len(images), disable=not sys.stderr.isatty()) as bar:
         for name, method in methods.items():
             warm = False
-            for sigma, (index, image) in itertools.product(sigmas, enumerate(names)):
+            for sigma, (picture, image) in itertools.product(sigmas, zip(pictures, images, strict=True)):
                 bar.update()
-                if report.find(name, method.weights, sigma, image):
+                if report.find(name, method.weights, sigma, picture):
                     continue
                 if not warm:  # compiles what has to be
                     score(method.denoise, images[0][:64, :64], sigmas[0], 0)
                     warm = True
-                result = score(method.denoise, images[index], sigma, index, report.head["repetition"])
-                megapixels = images[index].shape[0] * images[index].shape[1] / 1e6
-                row = {"method": name, "weights": method.weights, "sigma": sigma, "image": image}
+                result = score(method.denoise, image, sigma, picture["index"], report.head["repetition"])
+                megapixels = image.shape[0] * image.shape[1] / 1e6
+                row = {"method": name, "weights": method.weights, "sigma": sigma, **picture}
                 scores = {"psnr": round(result.psnr, 4), "ssim": round(result.ssim, 5)}
                 where = {"seconds": round(result.seconds, 4), "processor": report.machine["processor"]}
                 report.add({**row, "megapixels": megapixels, **scores, **where})

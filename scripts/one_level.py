@@ -5,7 +5,7 @@
 
 From the shipped weights a copy is trained on for each sigma alone, by one schedule, and one more for all levels by the
 same schedule, so that what is left between them is not the additional training. PSNR by the protocol of
-`scripts/evaluate.py`. Call it again after an interruption and it goes on.
+`scripts/evaluate.py`. Call it again after an interruption and it goes on; other weights need another folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tnrd.training.data import load_images
 from tnrd.training.recipe import Phase, Recipe
 from tnrd.training.train import Trainer
 from tnrd.training.validation import array_denoiser, score
-from tnrd.weights import load_model
+from tnrd.weights import find_weights, read_weights
 
 SIGMAS = (15.0, 25.0, 50.0)
 ALL_LEVELS = (0.0, 75.0)
@@ -41,7 +41,10 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=4000)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    start = load_model(options.model)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+    file = find_weights(options.model)
+    start = read_weights(file)
     training = load_images(options.data, start.config.channels, SCALES)
     validation = load_images(options.validation, start.config.channels)
 
@@ -49,11 +52,15 @@ def main() -> None:
         name = f"{low:g}" if low == high else "all"
         recipe = Recipe(
             name, start.config, (phase_of(options.iterations),), sigma=(low, high), seed=7, scales=SCALES,
-            validation_sigma=sigmas,
+            validation_sigma=sigmas, initial=file.sha256,
         )  # fmt: skip
         trainer = Trainer(recipe, training, validation, options.output / name)
-        trainer.load_initial(start)
-        trainer.resume()
+        try:
+            resumed = trainer.resume()
+        except ValueError as error:
+            parser.error(str(error))
+        if not resumed:
+            trainer.load_initial(start)
         trainer.run()
         return scores(trainer.average, validation, sigmas)
 

@@ -2,17 +2,18 @@
 
     python scripts/publish_weights.py runs/gray/gray.safetensors --description "grey pictures, sigma 0 to 75"
 
-Copies the file and its card to weights/ and enters the SHA-256 in weights/manifest.json.
+Copies the file and its card to weights/ and enters the SHA-256 in weights/manifest.json, last: until then the manifest
+tells that the file is not the one it describes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
-from tnrd.weights import KINDS, find_weights, read_weights
+from tnrd.image_io.completion import completed
+from tnrd.weights import KINDS, WeightsError, find_weights, read_weights
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 
@@ -26,20 +27,29 @@ def main() -> None:
     arguments = parser.parse_args()
 
     name = arguments.weights.stem
-    checked = find_weights(arguments.weights)
-    if arguments.kind == KINDS[0]:
-        read_weights(checked)
+    card = arguments.weights.with_suffix(".md")
+    try:
+        checked = find_weights(arguments.weights)
+        if arguments.kind == KINDS[0]:
+            read_weights(checked)
+        text = card.read_bytes()
+    except WeightsError as error:
+        parser.error(str(error))
+    except OSError as error:
+        parser.error(f"The weights need their card beside them, {card}: {error.strerror}.")
     manifest_path = WEIGHTS / "manifest.json"
     manifest = json.loads(manifest_path.read_text(encoding="utf-8")) if manifest_path.exists() else {}
-    for suffix in (".safetensors", ".md"):
-        shutil.copyfile(arguments.weights.with_suffix(suffix), WEIGHTS / f"{name}{suffix}")
     manifest[name] = {
         "description": arguments.description,
         "file": f"{name}.safetensors",
         "kind": arguments.kind,
         "sha256": checked.sha256,
     }
-    manifest_path.write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    listing = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+    contents = {WEIGHTS / f"{name}.safetensors": checked.content, WEIGHTS / f"{name}.md": text, manifest_path: listing}
+    for path, content in contents.items():
+        with completed(path, overwrite=True) as temporary:
+            Path(temporary).write_bytes(content)
     print(f"published {name}, SHA-256 {checked.sha256}")
 
 

@@ -5,7 +5,7 @@
 Trains each variant for sigma 25 by scripts/recipes/seed.toml, one after the other, and prints a table: parameters,
 seconds per megapixel, PSNR at sigma 15 / 25 / 50 by the protocol of `scripts/evaluate.py`. The model was shown sigma 25
 only; at the other levels psi is scaled. Call it again after an interruption and it goes on; a finished variant is not
-trained again.
+trained again. In the file of --json, the rows of other variants stay.
 """
 
 from __future__ import annotations
@@ -50,10 +50,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of clean training pictures")
     parser.add_argument("--validation", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True, help="a folder for each variant is made in it")
-    parser.add_argument("--only", nargs="*", help="names such as 5-moments; all by default")
+    parser.add_argument("--only", nargs="+", help="names such as 5-moments; all by default")
     parser.add_argument("--iterations", type=int, help="updates, in place of the recipe's")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
     recipe = read_recipe(RECIPE)
     if options.iterations is not None:
         recipe = dataclasses.replace(
@@ -73,7 +75,8 @@ def main() -> None:
     print(table_of_variants(rows))
     print(json.dumps(machine()))
     if options.json:
-        options.json.write_text(json.dumps({"rows": rows, "machine": machine()}, indent=1) + "\n", encoding="utf-8")
+        report = {"rows": merged(options.json, rows), "machine": machine()}
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def trained(
@@ -104,6 +107,12 @@ def measure(model: TNRD, validation: list[NDArray[np.uint8]]) -> dict[str, Any]:
             seconds.append(time.perf_counter() - start)
     pace = statistics.median(seconds[1:]) / (largest.size / 1e6)
     return {"parameters": model.config.parameter_count, "seconds_per_megapixel": pace, "psnr": psnr}
+
+
+def merged(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that a report holds already, those of the same variants replaced by these."""
+    kept = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return list({row["name"]: row for row in [*kept, *rows]}.values())
 
 
 def table_of_variants(rows: list[dict[str, Any]]) -> str:

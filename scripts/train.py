@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tnrd.training.recipe import Recipe
     from tnrd.training.train import Trainer
 
 
@@ -42,25 +43,33 @@ def main() -> None:
     from tnrd.training.train import Trainer
     from tnrd.weights import WeightsError, load_model
 
+    recipes: dict[Path, Recipe] = {}
+    for path in arguments.recipe:
+        try:
+            recipes[path] = read_recipe(path)
+        except (ValueError, OSError) as error:
+            parser.error(f"the recipe {path} cannot be used: {error}")
     if arguments.tensorboard and find_spec("tensorboard") is None:
         parser.error('--tensorboard needs the package tensorboard: pip install "tnrd[tensorboard]"')
     alone = len(arguments.recipe) == 1
     if not alone and (arguments.device != "cuda" or "WORLD_SIZE" in os.environ):
         parser.error("several recipes at once are trained on one GPU (--device cuda), by one process")
-    if len({read_recipe(path).name for path in arguments.recipe}) < len(arguments.recipe):
+    if len({recipe.name for recipe in recipes.values()}) < len(arguments.recipe):
         parser.error("recipes trained at once need names of their own: their results lie in folders of these names")
     if arguments.tf32 and arguments.device != "cuda":
         parser.error("--tf32 is for a GPU (--device cuda)")
     if arguments.tf32:
         torch.set_float32_matmul_precision("high")
-    device = torch.device(
-        arguments.device, int(os.environ.get("LOCAL_RANK", "0")) if arguments.device == "cuda" else None
-    )
+    index = int(os.environ.get("LOCAL_RANK", "0")) if arguments.device == "cuda" else None
+    try:
+        device = torch.device(arguments.device, index)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch is built without that device
+        parser.error(f"--device {arguments.device} cannot be used: {str(error).splitlines()[0]}")
     processes = join_processes(device)
     load = cache(load_images)
 
-    def prepare(path: Path) -> Trainer:
-        recipe = read_recipe(path)
+    def prepare(path: Path, recipe: Recipe) -> Trainer:
         channels = recipe.model.channels
         training = load(arguments.data, channels, recipe.scales)
         validation = load(arguments.validation, channels) if arguments.validation else []
@@ -71,19 +80,25 @@ def main() -> None:
 
             board = SummaryWriter(output)
         trainer = Trainer(recipe, training, validation, output, device, alone, processes, board)
-        if recipe.initial:
+        if not trainer.resume() and recipe.initial:
             try:
                 trainer.load_initial(load_model(recipe.initial))
             except WeightsError as error:
                 parser.error(f"{path} goes on from other weights, of a recipe to be run before it: {error}")
-        trainer.resume()
         return trainer
 
     def train(trainer: Trainer, path: Path) -> None:
-        if trainer.run(arguments.stop_after) and processes.is_first:
+        try:
+            ended = trainer.run(arguments.stop_after)
+        except FloatingPointError as error:
+            raise SystemExit(str(error)) from error
+        if ended and processes.is_first:
             write_result(trainer, path.read_text(encoding="utf-8"))
 
-    trainers = [prepare(path) for path in arguments.recipe]
+    try:
+        trainers = [prepare(path, recipe) for path, recipe in recipes.items()]
+    except (ValueError, OSError) as error:  # of the folders, the pictures, a checkpoint
+        parser.error(str(error))
     if alone:
         train(trainers[0], arguments.recipe[0])
     else:

@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+import publish_weights
 
 import tnrd.weights
 from tnrd.config import TNRDConfig
@@ -401,12 +405,19 @@ def test_a_configuration_larger_than_its_file_is_refused_before_it_is_built(
         load_model(path)
 
 
-@pytest.mark.parametrize("setting", [{"node_width": 1e-8}, {"reach": float("nan")}, {"reach": float("inf")}])
+@pytest.mark.parametrize("setting", [{"node_width": 1e-8}])
 def test_influence_functions_that_cannot_be_tabulated_are_refused(
     saved: Path, model: TNRD, setting: dict[str, float]
 ) -> None:
     path = rewritten(saved, config={**dataclasses.asdict(model.config), **setting})
     with pytest.raises(WeightsError, match="psi"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("reach", [float("nan"), float("inf"), True, "12"])
+def test_the_sentence_names_a_setting_that_is_no_number(saved: Path, model: TNRD, reach: Any) -> None:
+    path = rewritten(saved, config={**dataclasses.asdict(model.config), "reach": reach})
+    with pytest.raises(WeightsError, match="reach must be a finite number, got"):
         load_model(path)
 
 
@@ -436,3 +447,38 @@ def test_a_model_is_float32_whatever_the_default(saved: Path) -> None:
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_the_parameter_count_is_that_of_the_model(config: TNRDConfig) -> None:
     assert config.parameter_count == sum(p.numel() for p in TNRD(config).parameters())
+
+
+# --- publishing
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of shipped weights that holds an older "some"."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    for name in ("some.safetensors", "some.md", "manifest.json"):
+        (folder / name).write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(publish_weights, "WEIGHTS", folder)
+    return folder
+
+
+def test_weights_are_published_with_their_card(published: Path, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved.with_suffix(".md").write_text("card", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["publish_weights.py", str(saved), "--description", "a test"])
+    publish_weights.main()
+    manifest = json.loads((published / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["some"]["sha256"] == find_weights(published / "some.safetensors").sha256
+    assert (published / "some.safetensors").read_bytes() == saved.read_bytes()
+    assert (published / "some.md").read_text(encoding="utf-8") == "card"
+    assert len(list(published.iterdir())) == 3
+
+
+def test_weights_without_a_card_are_not_published(
+    published: Path, saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["publish_weights.py", str(saved), "--description", "a test"])
+    with pytest.raises(SystemExit):
+        publish_weights.main()
+    assert "need their card beside them" in capsys.readouterr().err
+    assert {path.read_text(encoding="utf-8") for path in published.iterdir()} == {"{}"}

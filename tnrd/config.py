@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from tnrd.filters import Components
+from tnrd.settings import build, check_types
 from tnrd.stage import GALERKIN
 
 LIFT_SIZE = 3  # side of the kernels that make the companions
@@ -64,12 +64,9 @@ class TNRDConfig:
     coarse_kernels: str = GALERKIN
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "vanishing_moments", tuple(self.vanishing_moments))
-        object.__setattr__(self, "derivatives", tuple((int(a), int(b)) for a, b in self.derivatives))
+        check_types(self)
         if self.stages < 1:
             raise ValueError(f"stages must be at least 1, got {self.stages}.")
-        if not isinstance(self.transposes, bool):
-            raise ValueError(f"transposes must be true or false, got {self.transposes!r}.")
         if self.repeats < 1 or self.stages % self.repeats:
             raise ValueError(f"repeats must divide the {self.stages} stages, got {self.repeats}.")
         if not 1 <= self.scales <= MOST_SCALES:
@@ -79,12 +76,8 @@ class TNRDConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TNRDConfig:
-        """Build from plain JSON or TOML values; an unknown key is an error that names it."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"Unknown model setting {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
-        return cls(**values)
+        """Build from plain JSON or TOML values; an unknown key or a value of another type is an error that names it."""
+        return build(cls, values, "model")
 
     @property
     def parameter_count(self) -> int:

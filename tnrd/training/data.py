@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow's modes
+BITS_PER_SAMPLE = 258  # tag of TIFF
 SATURATION = 0.5, 2.0  # least and largest change of the colours of a crop
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -22,7 +26,7 @@ def image_paths(folder: str | Path) -> list[Path]:
     Raises:
         ValueError: The folder has no pictures.
     """
-    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise ValueError(f"No pictures ({', '.join(SUFFIXES)}) in {folder}.")
     return paths
@@ -40,15 +44,19 @@ def load_images(folder: str | Path, channels: int = 1, scales: tuple[float, ...]
         Arrays (M, N) or (M, N, 3).
 
     Raises:
-        ValueError: The folder has no pictures, or one of them is deeper than 8 bits.
+        ValueError: The folder has no pictures, or one of them is damaged or deeper than 8 bits.
     """
     from PIL import Image
 
     def load(path: Path) -> list[NDArray[np.uint8]]:
-        with Image.open(path) as opened:
-            if opened.mode not in EIGHT_BIT:
-                raise ValueError(f"{path} is not an 8-bit picture (mode {opened.mode}); convert it first.")
-            picture = opened.convert("L" if channels == 1 else "RGB")
+        try:
+            with Image.open(path) as opened:
+                mode, bits = opened.mode, _bits_per_sample(opened, path)
+                picture = opened.convert("L" if channels == 1 else "RGB")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read: {error}.") from error
+        if mode not in EIGHT_BIT or bits > 8:
+            raise ValueError(f"{path} is not an 8-bit picture (mode {mode}, {bits} bits); convert it first.")
         images = []
         for scale in scales:
             size = (round(picture.width * scale), round(picture.height * scale))
@@ -60,11 +68,33 @@ def load_images(folder: str | Path, channels: int = 1, scales: tuple[float, ...]
         return [image for images in pool.map(load, image_paths(folder)) for image in images]
 
 
+def _bits_per_sample(opened: Image.Image, path: Path) -> int:
+    """As the file has them, where Pillow cuts them to 8 silently: in colours of PNG and TIFF."""
+    if opened.format == "PNG":
+        with open(path, "rb") as file:
+            return file.read(25)[24]  # of IHDR, which is first
+    if opened.format == "TIFF":
+        return int(np.max(opened.getexif().get(BITS_PER_SAMPLE, 1)))  # one for all, or one for each channel
+    return 8
+
+
+def large_enough(images: list[NDArray[np.uint8]], crop: int) -> list[NDArray[np.uint8]]:
+    """Those pictures that crops of this side can be taken from.
+
+    Raises:
+        ValueError: There are none.
+    """
+    fitting = [image for image in images if min(image.shape[:2]) >= crop]
+    if not fitting:
+        raise ValueError(f"No training picture is at least {crop} x {crop} pixels.")
+    return fitting
+
+
 class CropSampler:
     """Random crops with 8-fold flips and white Gaussian noise; batch i depends on seed, i and the kind of device alone.
 
     Args:
-        images: 8-bit pictures, (M, N) or (M, N, 3), none smaller than ``crop``.
+        images: 8-bit pictures, (M, N) or (M, N, 3); those smaller than ``crop`` are left out.
         crop: Side of a crop in pixels.
         batch: Crops per batch.
         sigma: Noise levels lie in this interval, [0, 1] scale; one value for both ends fixes it.
@@ -89,9 +119,7 @@ class CropSampler:
         device: str | torch.device = "cpu",
         recoloured: float = 0.0,
     ) -> None:
-        images = [np.atleast_3d(image) for image in images if min(image.shape[:2]) >= crop]
-        if not images:
-            raise ValueError(f"No training picture is at least {crop} x {crop} pixels.")
+        images = [np.atleast_3d(image) for image in large_enough(images, crop)]
         if recoloured and images[0].shape[2] == 1:
             raise ValueError(f"Grey crops have no colours to change, got recoloured = {recoloured}.")
         self.crop, self.batch, self.sigma, self.seed, self.exponent = crop, batch, sigma, seed, exponent

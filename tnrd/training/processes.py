@@ -31,11 +31,19 @@ class Processes:
         """This process's part of a batch, (N / count, ...).
 
         Raises:
-            ValueError: The batch cannot be divided evenly, so that a mean of means would not be the mean.
+            ValueError: As :meth:`check_batch`.
         """
-        if len(batch) % self.count:
-            raise ValueError(f"A batch of {len(batch)} cannot be divided evenly among {self.count} processes.")
+        self.check_batch(len(batch))
         return batch[self.rank :: self.count]
+
+    def check_batch(self, size: int) -> None:
+        """Refuse a batch that no :meth:`share` is possible of.
+
+        Raises:
+            ValueError: It cannot be divided evenly, so that a mean of means would not be the mean.
+        """
+        if size % self.count:
+            raise ValueError(f"A batch of {size} cannot be divided evenly among {self.count} processes.")
 
     def average(self, tensors: Iterable[Tensor]) -> None:
         """Replace each tensor by its mean over the processes, in one message."""
@@ -50,11 +58,18 @@ class Processes:
 
     def any(self, condition: bool) -> bool:
         """Whether the condition holds in at least one process: what all of them then agree on."""
+        return any(self._gathered(condition))
+
+    def agree(self, value: object) -> bool:
+        """Whether all processes have the same value."""
+        return all(other == value for other in self._gathered(value))
+
+    def _gathered(self, value: object) -> list[object]:
         if self.count == 1:
-            return condition
-        held = [False] * self.count
-        distributed.all_gather_object(held, condition)
-        return any(held)
+            return [value]
+        values: list[object] = [None] * self.count
+        distributed.all_gather_object(values, value)
+        return values
 
 
 def leave_processes() -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from tnrd.config import TNRDConfig
-
-T = TypeVar("T")
+from tnrd.settings import build, check_types
 
 
 @dataclass(frozen=True)
@@ -51,13 +47,14 @@ class Phase:
     sigma_exponent: float = 1.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.optimizer not in ("adam", "lbfgs"):
             raise ValueError(f"optimizer must be 'adam' or 'lbfgs', got {self.optimizer!r}.")
         if self.stages not in ("joint", "greedy"):
             raise ValueError(f"stages must be 'joint' or 'greedy', got {self.stages!r}.")
         if min(self.iterations, self.batch, self.crop) < 1:
             raise ValueError(f"iterations, batch and crop must be at least 1, got {self}.")
-        if not 0 <= self.seconds < math.inf:
+        if self.seconds < 0:
             raise ValueError(f"seconds must be at least 0, got {self.seconds}.")
         if min(self.learning_rate, self.final_learning_rate) <= 0 or self.warmup < 0:
             raise ValueError(f"Learning rates must be positive and warmup at least 0, got {self}.")
@@ -65,7 +62,7 @@ class Phase:
             raise ValueError(f"average must lie in [0, 1) and deep_supervision be at least 0, got {self}.")
         if not 0 < self.loss_power <= 1:
             raise ValueError(f"loss_power must lie in (0, 1], got {self.loss_power}.")
-        if not 0 < self.sigma_exponent < math.inf:
+        if self.sigma_exponent <= 0:
             raise ValueError(f"sigma_exponent must be positive, got {self.sigma_exponent}.")
 
 
@@ -74,7 +71,7 @@ class Recipe:
     """A training run.
 
     Attributes:
-        name: Name of the weights.
+        name: Name of the weights, and of their file without its suffix.
         model: Shape of the model.
         phases: Stretches of training, in order.
         sigma: Interval of noise levels, 8-bit scale.
@@ -102,10 +99,15 @@ class Recipe:
     data: str = ""
 
     def __post_init__(self) -> None:
-        if len(self.sigma) != 2 or not 0 <= self.sigma[0] <= self.sigma[1] <= 100:
+        check_types(self)
+        if not self.name or self.name == ".." or Path(self.name).name != self.name:
+            raise ValueError(f"name must be that of a file, without a folder, got {self.name!r}.")
+        if not 0 <= self.sigma[0] <= self.sigma[1] <= 100:
             raise ValueError(f"sigma must be an interval within [0, 100] on the 8-bit scale, got {self.sigma}.")
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
             raise ValueError(f"scales must lie in (0, 1], got {self.scales}.")
+        if min(self.validation_sigma, default=0.0) < 0:
+            raise ValueError(f"validation_sigma must be at least 0, got {self.validation_sigma}.")
         if not 0 <= self.recoloured <= 1:
             raise ValueError(f"recoloured must lie in [0, 1], got {self.recoloured}.")
         if self.recoloured and self.model.channels == 1:
@@ -127,22 +129,14 @@ def read_recipe(path: str | Path) -> Recipe:
         The recipe.
 
     Raises:
-        ValueError: A key is unknown or a value does not fit.
+        ValueError: It is no TOML, a key is unknown or a value does not fit.
         OSError: The file cannot be read.
     """
     with open(path, "rb") as file:
         values = tomllib.load(file)
     model = TNRDConfig.from_dict(values.pop("model", {}))
-    phases = tuple(_strict(Phase, phase) for phase in values.pop("phases", []))
-    if not phases:
+    phases = values.pop("phases", [])
+    if not isinstance(phases, list) or not phases:
         raise ValueError(f"{path} has no [[phases]].")
-    lists = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return _strict(Recipe, {"name": Path(path).stem, **lists, "model": model, "phases": phases})
-
-
-def _strict(cls: type[T], values: dict[str, Any]) -> T:
-    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(f"Unknown key {', '.join(unknown)} for {cls.__name__}; known are {', '.join(sorted(known))}.")
-    return cls(**values)
+    built = tuple(build(Phase, phase, "phase") for phase in phases)
+    return build(Recipe, {"name": Path(path).stem, **values, "model": model, "phases": built}, "recipe")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import json
 import math
 import time
@@ -16,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tnrd.image_io.completion import completed
+from tnrd.image_io.completion import remove_leftovers
 from tnrd.kernels.recording import ALONE
 from tnrd.model import TNRD
 from tnrd.training.captured import Batch, by_itself, recorded
-from tnrd.training.data import CropSampler
+from tnrd.training.checkpoint import read_checkpoint, write_checkpoint
+from tnrd.training.data import CropSampler, large_enough
 from tnrd.training.losses import weighted_mse
-from tnrd.training.optimizers import build_optimizer, learning_rate, set_learning_rate
+from tnrd.training.optimizers import build_optimizer, learning_rate, restored_optimizer, set_learning_rate
 from tnrd.training.processes import Processes
 from tnrd.training.recipe import Phase, Recipe
 from tnrd.training.start import start_from
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 Image = NDArray[np.uint8]
-CHECKPOINT_FORMAT = 4
 
 
 class Trainer:
@@ -51,6 +50,9 @@ class Trainer:
         progress: Show a progress bar.
         processes: This process among those that train the model together; all end with the same weights.
         board: Gets loss, learning rate and PSNR for TensorBoard, None for none.
+
+    Raises:
+        ValueError: A phase cannot be run on these pictures, or by these processes.
     """
 
     def __init__(
@@ -68,6 +70,9 @@ class Trainer:
         self.processes = processes or Processes()
         if self.processes.count > 1 and any(phase.seconds for phase in recipe.phases):
             raise ValueError("Processes that train together need phases of iterations: their clocks are not one.")
+        for phase in recipe.phases:
+            large_enough(train_images, phase.crop)
+            self.processes.check_batch(phase.batch)
         self.board = board
         self.train_images, self.validation_images = train_images, validation_images
         self.output = Path(output)
@@ -220,6 +225,7 @@ class Trainer:
         return [p for p in self.model.parameters() if p.requires_grad and p.numel()]
 
     def _report(self, loss: float, index: int, steps: range) -> dict[str, str]:
+        self._refuse_divergence(loss)
         if not self.processes.is_first:
             return {}
         denoise = array_denoiser(self.average, strength=steps.stop / self.recipe.model.stages)
@@ -249,12 +255,15 @@ class Trainer:
         return {f"{sigma:g}": f"{value:.2f}" for sigma, value in scores.items()}
 
     def save_checkpoint(self) -> None:
-        """Write the whole state, or nothing."""
+        """Write the whole state, or nothing.
+
+        Raises:
+            FloatingPointError: The training has diverged.
+        """
+        self._refuse_divergence()
         if not self.processes.is_first:
             return
         state = {
-            "format": CHECKPOINT_FORMAT,
-            "recipe": dataclasses.asdict(self.recipe),
             "position": self.position,
             "iteration": self.iteration,
             "elapsed": self.elapsed,
@@ -264,37 +273,42 @@ class Trainer:
             "scores": self.last_scores,
             "optimizer": None if self.optimizer is None else self.optimizer.state_dict(),
         }
-        with completed(self.output / "checkpoint.pt", overwrite=True) as temporary:
-            torch.save(state, temporary)
+        write_checkpoint(self.output / "checkpoint.pt", self.recipe, state)
+
+    def _refuse_divergence(self, loss: float = 0.0) -> None:
+        """Where the host waits for the GPU anyway: weights that are lost must not replace good ones."""
+        weights = [*self.model.parameters(), *self.average.parameters()]
+        with ALONE:
+            finite = bool(torch.stack([value.isfinite().all() for value in weights]).all())
+        if not (finite and math.isfinite(loss)):
+            raise FloatingPointError(
+                f"The training of {self.recipe.name} has diverged within {self.updates} updates (loss or weights are "
+                f"not finite); what {self.output} holds is kept."
+            )
 
     def resume(self) -> bool:
         """Go on from the checkpoint in the output folder, if there is one.
 
         Raises:
-            ValueError: It was written under another recipe, or by a version of other recipes or crops.
+            ValueError: It was written under another recipe, or by a version of other recipes or crops; or the
+                processes do not find the same.
         """
-        path = self.output / "checkpoint.pt"
-        if not path.exists():
+        if self.processes.is_first:
+            remove_leftovers([str(self.output)])
+        state = read_checkpoint(self.output / "checkpoint.pt", self.recipe, self.device)
+        names = ("position", "iteration", "updates")
+        if not self.processes.agree(state and [state[name] for name in names]):
+            raise ValueError(
+                f"The processes do not find the same checkpoint: {self.output} must be a folder that all of them share."
+            )
+        if state is None:
             return False
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state.get("format") != CHECKPOINT_FORMAT:
-            raise ValueError(f"{path} was written by another version: begin in a new folder.")
-        mine = dataclasses.asdict(self.recipe)
-        changed = [key for key, value in mine.items() if key != "data" and state["recipe"].get(key) != value]
-        if changed:
-            raise ValueError(f"{path} belongs to another recipe: {', '.join(changed)} differ.")
-        for name in ("position", "iteration", "elapsed", "updates"):
+        for name in (*names, "elapsed"):
             setattr(self, name, state[name])
         self.last_scores = state["scores"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         if state["optimizer"] is not None:
             _, phase, steps = self.segments()[self.position]
-            self.optimizer = build_optimizer(phase, self._select(steps))
-            saved = state["optimizer"]
-            for group, fresh in zip(saved["param_groups"], self.optimizer.param_groups, strict=True):
-                group.update(
-                    {key: fresh[key] for key in ("lr", "fused", "capturable") if key in fresh}
-                )  # of this device
-            self.optimizer.load_state_dict(saved)
+            self.optimizer = restored_optimizer(phase, self._select(steps), state["optimizer"])
         return True
