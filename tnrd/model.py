@@ -14,6 +14,7 @@ from tnrd.config import LIFT_SIZE, TNRDConfig
 from tnrd.filters import FilterBank
 from tnrd.influence import RadialBasisInfluence
 from tnrd.kernels.correlate_torch import correlate
+from tnrd.kernels.transforms import in_transform, is_dual, untransformed
 from tnrd.multiscale import coarse_size
 from tnrd.preparation import Preparation
 from tnrd.stage import GALERKIN, DiffusionStage, initial_influence, lift_bank
@@ -202,11 +203,15 @@ class TNRD(nn.Module):
             )
         # While a graph is recorded or compiled, nothing has a value yet.
         recorded = torch.compiler.is_compiling() or (level.is_cuda and torch.cuda.is_current_stream_capturing())
-        if not recorded and not bool((torch.isfinite(level) & (level >= 0)).all()):
-            raise ValueError(f"sigma must be finite and at least 0, got {float(level.min())} to {float(level.max())}.")
+        if not recorded:
+            values = untransformed(level)
+            if not bool((torch.isfinite(values) & (values >= 0)).all()):
+                found = f"{float(values.min())} to {float(values.max())}"
+                raise ValueError(f"sigma must be finite and at least 0, got {found}.")
         if level.device != x.device:
             # A copy to a GPU waits for what runs there; to write a number does not.
-            single = level.numel() == 1 and not level.requires_grad and level.device.type == "cpu"
+            carried = level.requires_grad or in_transform(level) or is_dual(level)
+            single = level.numel() == 1 and not carried and level.device.type == "cpu"
             level = torch.full_like(level, level.item(), device=x.device) if single else level.to(x.device)
         return level.expand(x.shape[0], -1, -1, -1)
 
