@@ -161,6 +161,14 @@ def test_what_is_no_tensor_is_told_from_a_wrong_dtype() -> None:
         TNRD(SMALL)(np.zeros((1, 1, 8, 8), np.float32), 0.1)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("sigma", [None, "0.1"])
+def test_a_noise_level_that_is_no_number_is_told_as_such(sigma: object) -> None:
+    with pytest.raises(
+        ValueError, match=r"sigma must be a number or a torch tensor, got .*; tnrd\.denoise estimates it"
+    ):
+        TNRD(SMALL)(torch.rand(1, 1, 8, 10), sigma)  # type: ignore[arg-type]
+
+
 def test_a_configuration_takes_lists_for_tuples() -> None:
     settings_ = {"stages": 1, "filters": 2, "kernel_size": 3, "norm": "free"}
     lists = TNRDConfig(**settings_, derivatives=[[0, 1], [1, 0]], vanishing_moments=[1])  # type: ignore[arg-type]

@@ -187,6 +187,8 @@ class TNRD(nn.Module):
         own = self.stage(0).influence.weights.dtype  # replicas of DataParallel have no parameters() of their own
         if x.dtype != own:
             raise ValueError(f"The model computes in {own}, the image is {x.dtype}: convert one of them.")
+        if sigma is None or isinstance(sigma, str):
+            raise ValueError(f"sigma must be a number or a torch tensor, got {sigma!r}; tnrd.denoise estimates it.")
         if isinstance(sigma, float) and torch.compiler.is_compiling():
             level = torch.zeros((), dtype=x.dtype, device="cpu") + sigma  # as_tensor would compile each number anew
         else:
