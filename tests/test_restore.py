@@ -322,6 +322,12 @@ def test_an_estimate_beyond_the_model_is_refused() -> None:
         tnrd.denoise(255 * noisy_picture(0.5))
 
 
+def test_integers_have_at_most_the_level_that_the_models_cover() -> None:
+    np.testing.assert_array_equal(
+        estimate_noise(np.array([[0, 255], [255, 0]], np.uint8)).levels, np.float32(MAX_SIGMA)
+    )
+
+
 def test_given_levels_become_float32_per_channel() -> None:
     grey, colour = np.zeros((4, 5)), np.zeros((4, 5, 3))
     np.testing.assert_array_equal(given_noise(0.1, grey).levels, np.float32([0.1]))

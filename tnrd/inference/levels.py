@@ -58,14 +58,17 @@ def estimate_noise(pixels: NDArray[Any]) -> NoiseLevel:
     amount, since only they show what is clipped.)
 
     Args:
-        pixels: (M, N) or (M, N, 3). A level within the rounding error of its depth counts as none.
+        pixels: (M, N) or (M, N, 3). A level within the rounding error of its depth counts as none; of integers, one
+            beyond what the models cover counts as the most that they do.
 
     Raises:
-        ValueError: The estimate lies beyond what the models cover.
+        ValueError: The estimate lies beyond what the models cover, in floating point: it may have another scale.
     """
     from tnrd.noise import estimate_sigma
 
     levels = np.array(estimate_sigma(pixels, channel_axis=-1 if pixels.ndim == 3 else None), dtype=np.float32, ndmin=1)
+    if pixels.dtype.kind in "iu":
+        levels = np.minimum(levels, np.float32(MAX_SIGMA))
     if not np.isfinite(levels).all() or levels.max() > MAX_SIGMA:
         found = ", ".join(f"{255 * level:.1f}" for level in levels)
         raise ValueError(
