@@ -81,7 +81,7 @@ def estimate_noise(pixels: NDArray[Any]) -> NoiseLevel:
 
 
 def given_noise(sigma: float | Sequence[float] | NDArray[Any], pixels: NDArray[Any]) -> NoiseLevel:
-    """A given noise level, checked: one value, one value a channel, or a map (M, N).
+    """A given noise level, checked: one value, one value a channel, or a map (M, N), a constant one as its value.
 
     Raises:
         ValueError: It has another shape, or leaves [0, 100/255].
@@ -100,6 +100,8 @@ def given_noise(sigma: float | Sequence[float] | NDArray[Any], pixels: NDArray[A
     if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > MAX_SIGMA * (1 + 1e-6):
         found = f"{levels.min():g}" if levels.min() == levels.max() else f"{levels.min():g} to {levels.max():g}"
         raise ValueError(f"sigma must lie in [0, 100/255] (intensities in [0, 1], whatever the dtype), got {found}.")
+    if levels.ndim == 2 and levels.min() == levels.max():  # a map takes three times as long
+        levels = np.full(channels, levels[0, 0])
     return NoiseLevel(levels.astype(np.float32))
 
 
