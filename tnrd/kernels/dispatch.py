@@ -121,7 +121,7 @@ def diffusion_step(
 
 def _only_by_torch(scales: list[Tensor], *others: Tensor) -> str | None:
     """What is wanted of this step that the compiled engines do not have, if anything."""
-    if in_transform(*scales, *others):
+    if in_transform(others[0]):  # the state: what is batched reaches it
         return "transforms of torch.func"
     if is_dual(*scales, *others):
         return "derivatives in forward mode"
