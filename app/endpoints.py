@@ -42,6 +42,8 @@ def denoise(
         raise PageError(f"There is no method {method!r} here; there are {', '.join(methods())}.")
     if not 0 <= strength <= 1:
         raise PageError(f"strength must lie in [0, 1], got {strength}.")
+    if sigma is not None and not 0 <= sigma <= 100:
+        raise PageError(f"sigma must lie in [0, 100] on the 8-bit scale, got {sigma:g}.")
     path, name = files[0]
     picture = read_upload(path, name)
     chosen = methods()[method]
@@ -63,7 +65,8 @@ def denoise(
         "seconds": round(time.perf_counter() - begin, 4),
     }
     if chosen.learned:
-        receipt["weights_sha256"] = weights_of(method, pixels, noise).sha256
+        file = weights_of(method, pixels, noise)
+        receipt["weights"] = {"name": file.name, "sha256": file.sha256}
     height, width = picture.pixels.shape[:2]
     receipt |= {"width": width, "height": height, "depth": np.dtype(picture.pixels.dtype).name}
     return session, write_result(picture, restored, session.place(), name, method), receipt

@@ -109,6 +109,15 @@ def test_denoises_and_says_what_it_estimated(cli: Cli, noisy: Path, tmp_path: Pa
     assert np.diff(clean.astype(float)).std() < 0.3 * np.diff(noisy_pixels().astype(float)).std()
 
 
+def test_a_level_beyond_the_models_is_taken_as_the_most_that_they_cover(cli: Cli, tmp_path: Path) -> None:
+    """That of so few pixels says little, and no scale would help integers."""
+    Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).save(tmp_path / "tiny.png")
+    run = cli(tmp_path / "tiny.png", tmp_path / "clean.png")
+    assert run.status == 0
+    assert "sigma = 100.0 on the 8-bit scale." in run.err
+    assert "That is the most that the models cover" in run.err
+
+
 @pytest.mark.parametrize("shape", [(48, 64), (48, 64, 3)])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_it_writes_what_the_library_computes(

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,3 +231,17 @@ def test_repeated_writing_gives_the_same_bytes() -> None:
     picture = noise(icc=PROFILE, exif=make_exif(), xmp=XMP, dpi=(300.0, 300.0))
     for format in (*CARRIERS, "BMP"):
         assert encode_image(picture, format) == encode_image(picture, format)
+
+
+@pytest.mark.parametrize("planar", [True, False])
+def test_the_shape_that_tifffile_notes_fits_the_page_or_is_dropped(
+    planar: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (13, 17, 3), dtype=np.uint8)
+    stored = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)) if planar else pixels
+    tifffile.imwrite(tmp_path / "in.tif", stored, photometric="rgb", planarconfig="separate" if planar else "contig")
+    (tmp_path / "out.tif").write_bytes(encode_image(read_image(tmp_path / "in.tif"), "TIFF"))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), pixels)
+    assert caplog.records == []
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        assert ("ImageDescription" in file.pages[0].tags) != planar

@@ -19,6 +19,7 @@ from PIL import Image
 
 import tnrd
 from tnrd.pixels import from_unit
+from tnrd.weights import find_weights
 
 gradio_client = pytest.importorskip("gradio_client")
 pytest.importorskip("gradio")
@@ -65,6 +66,7 @@ def test_a_second_process_gets_what_the_library_gives(page_address: str, noisy: 
     assert np.array_equal(np.asarray(Image.open(result)), from_unit(unit, np.dtype(np.uint8)))
     assert told["receipt"]["sigma"] == [20.0]
     assert told["receipt"]["sigma_source"] == "given"
+    assert told["receipt"]["weights"] == {"name": "gray-fast", "sha256": find_weights("gray-fast").sha256}
     assert (told["receipt"]["width"], told["receipt"]["height"]) == (56, 40)
     assert told["methods"]["gray"]["learned"]
     assert "non-commercial" in told["methods"].get("bm3d", {"licence": "non-commercial"})["licence"]
@@ -79,7 +81,8 @@ def test_sigma_is_estimated_when_it_is_not_given(client: Any, noisy: Path) -> No
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"sigma": 200}, "must lie in"),
+        ({"sigma": 200}, r"must lie in \[0, 100\] on the 8-bit scale, got 200"),
+        ({"sigma": -1}, r"must lie in \[0, 100\] on the 8-bit scale, got -1"),
         ({"method": "magic"}, "no method 'magic'"),
         ({"strength": 3.0}, "strength must lie in"),
     ],

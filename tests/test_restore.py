@@ -266,7 +266,7 @@ def test_a_constant_map_is_a_level(channels: int | None) -> None:
     axis = None if channels is None else -1
     constant = np.full(noisy.shape[:2], SIGMA)
     result = tnrd.denoise(noisy, constant, model=GREY, channel_axis=axis, tile=30)
-    np.testing.assert_allclose(result, tnrd.denoise(noisy, SIGMA, model=GREY, channel_axis=axis), atol=1e-5)
+    np.testing.assert_array_equal(result, tnrd.denoise(noisy, SIGMA, model=GREY, channel_axis=axis, tile=30))
 
 
 def test_equal_levels_per_channel_are_a_level() -> None:
@@ -320,6 +320,12 @@ def test_rounding_is_no_noise() -> None:
 def test_an_estimate_beyond_the_model_is_refused() -> None:
     with pytest.raises(ValueError, match=r"estimated noise level, 32[0-9.]+ on the 8-bit scale, exceeds the 100"):
         tnrd.denoise(255 * noisy_picture(0.5))
+
+
+def test_integers_have_at_most_the_level_that_the_models_cover() -> None:
+    np.testing.assert_array_equal(
+        estimate_noise(np.array([[0, 255], [255, 0]], np.uint8)).levels, np.float32(MAX_SIGMA)
+    )
 
 
 def test_given_levels_become_float32_per_channel() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import subprocess
@@ -175,10 +176,26 @@ def test_imagej_pixel_sizes_reach_other_formats(tmp_path: Path, weights: str) ->
     entry = zarr.open_group(str(tmp_path / "out.zarr"), mode="r").attrs["ome"]["multiscales"][0]
     assert [(axis["name"], axis["unit"]) for axis in entry["axes"]] == [(a, "micrometer") for a in "zyx"]
     assert entry["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [1.5, 0.2, 0.25]}]
+
+
+@pytest.mark.parametrize(
+    ("axes", "leading", "said"),
+    [("ZYX", (2,), {"spacing": 1.5, "unit": "um"}), ("TZCYX", (2, 3, 2), {"finterval": 0.5, "unit": "\\u00B5m"})],
+)
+def test_an_imagej_stack_stays_one(
+    axes: str, leading: tuple[int, ...], said: dict[str, Any], tmp_path: Path, weights: str
+) -> None:
+    stack = noisy(math.prod(leading), 40, 50).reshape(*leading, 40, 50)
+    tifffile.imwrite(tmp_path / "in.tif", stack, imagej=True, resolution=(4, 5), metadata={"axes": axes, **said})
     denoised(tmp_path / "in.tif", tmp_path / "out.tif", weights)
-    with tifffile.TiffFile(tmp_path / "out.tif") as tif:
-        (said,) = tif.shaped_metadata
-        assert (said["axes"], said["PhysicalSizeZ"], said["PhysicalSizeZUnit"]) == ("ZYX", 1.5, "µm")
+    found = []
+    for name in ("in.tif", "out.tif"):
+        with tifffile.TiffFile(tmp_path / name) as tif:
+            (series,) = tif.series
+            tags = [tif.pages[0].tags[tag].value for tag in (282, 283, 296)]
+            found.append((tif.is_imagej, tif.imagej_metadata, series.axes, series.shape, tags))
+    assert found[0] == found[1]
+    assert said.items() <= found[1][1].items()
 
 
 def test_names_of_channels_reach_a_zarr(tmp_path: Path, weights: str) -> None:

@@ -14,6 +14,7 @@ from tnrd.config import LIFT_SIZE, TNRDConfig
 from tnrd.filters import FilterBank
 from tnrd.influence import RadialBasisInfluence
 from tnrd.kernels.correlate_torch import correlate
+from tnrd.kernels.transforms import in_transform, is_dual, untransformed
 from tnrd.multiscale import coarse_size
 from tnrd.preparation import Preparation
 from tnrd.stage import GALERKIN, DiffusionStage, initial_influence, lift_bank
@@ -186,6 +187,8 @@ class TNRD(nn.Module):
         own = self.stage(0).influence.weights.dtype  # replicas of DataParallel have no parameters() of their own
         if x.dtype != own:
             raise ValueError(f"The model computes in {own}, the image is {x.dtype}: convert one of them.")
+        if sigma is None or isinstance(sigma, str):
+            raise ValueError(f"sigma must be a number or a torch tensor, got {sigma!r}; tnrd.denoise estimates it.")
         if isinstance(sigma, float) and torch.compiler.is_compiling():
             level = torch.zeros((), dtype=x.dtype, device="cpu") + sigma  # as_tensor would compile each number anew
         else:
@@ -202,11 +205,15 @@ class TNRD(nn.Module):
             )
         # While a graph is recorded or compiled, nothing has a value yet.
         recorded = torch.compiler.is_compiling() or (level.is_cuda and torch.cuda.is_current_stream_capturing())
-        if not recorded and not bool((torch.isfinite(level) & (level >= 0)).all()):
-            raise ValueError(f"sigma must be finite and at least 0, got {float(level.min())} to {float(level.max())}.")
+        if not recorded:
+            values = untransformed(level)
+            if not bool((torch.isfinite(values) & (values >= 0)).all()):
+                found = f"{float(values.min())} to {float(values.max())}"
+                raise ValueError(f"sigma must be finite and at least 0, got {found}.")
         if level.device != x.device:
             # A copy to a GPU waits for what runs there; to write a number does not.
-            single = level.numel() == 1 and not level.requires_grad and level.device.type == "cpu"
+            carried = level.requires_grad or in_transform(level) or is_dual(level)
+            single = level.numel() == 1 and not carried and level.device.type == "cpu"
             level = torch.full_like(level, level.item(), device=x.device) if single else level.to(x.device)
         return level.expand(x.shape[0], -1, -1, -1)
 

@@ -25,7 +25,7 @@ from tnrd.filters import Components, FilterBank
 from tnrd.influence import SIGMA_FLOOR, RadialBasisInfluence, SigmaCurve
 from tnrd.kernels.correlate_torch import correlate
 from tnrd.kernels.dispatch import diffusion_step
-from tnrd.kernels.step_torch import diffusion_force
+from tnrd.kernels.step_torch import diffusion_force, with_reaction
 from tnrd.multiscale import galerkin_kernels, prolong, restrict
 from tnrd.reaction import denoising_energy, denoising_gradient
 
@@ -164,10 +164,8 @@ def _step(u: Tensor, f: Tensor, psi: RadialBasisInfluence, prepared: Prepared, e
     kernels, table, inner, outer, reaction, kept = prepared
     if not psi.exact:
         return diffusion_step(u, f, kernels, table, psi.origin, psi.spacing, inner, outer, reaction, engine, kept)
-    observed = f.shape[1]
-    step = diffusion_force(u, kernels, lambda z: psi(z, inner, outer))
-    step[:, :observed] += denoising_gradient(u[:, :observed], f, reaction)
-    return u - step
+    force = diffusion_force(u, kernels, lambda z: psi(z, inner, outer))
+    return u - with_reaction(force, denoising_gradient(u[:, : f.shape[1]], f, reaction))
 
 
 def _restricted_level(sigma: Tensor) -> Tensor:

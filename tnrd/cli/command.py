@@ -216,6 +216,7 @@ def _noise(options: argparse.Namespace, picture: Picture) -> tuple[Noise, bool]:
 
 def _say_noise(noise: Noise, picture: Picture) -> None:
     from tnrd.correlated_noise import noise_across_scales
+    from tnrd.inference.levels import MAX_SIGMA
     from tnrd.photon_noise import PhotonNoise
 
     if isinstance(noise, PhotonNoise):
@@ -226,6 +227,8 @@ def _say_noise(noise: Noise, picture: Picture) -> None:
     found = ", ".join(as_level(level) for level in noise.levels)
     channels = " (red, green, blue)" if len(noise.levels) == 3 else ""
     say(f"The estimated noise level is sigma = {found}{channels} on the 8-bit scale.")
+    if noise.levels.max() > 0.999 * MAX_SIGMA:
+        say("That is the most that the models cover; the noise may be stronger.")
     scales = noise_across_scales(picture.pixels, channel_axis=-1 if picture.pixels.ndim == 3 else None)
     if scales.is_correlated:
         say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator
 from fractions import Fraction
@@ -19,6 +20,7 @@ from tnrd.image_io.tiff import DESCRIPTIVE, ICC, XMP, check_finite
 _STRIP = 1 << 18
 # Above this many bytes of pixels the 32-bit offsets of a classic TIFF may not reach.
 CLASSIC_LIMIT = 4_000_000_000
+_DESCRIPTION = 270
 _RESOLUTION_LIMIT = 2**32 - 1
 
 
@@ -40,6 +42,8 @@ def write_tiff(picture: Picture, target: BinaryIO, *, classic_limit: int = CLASS
     rows = max(1, _STRIP // (pixels[0].nbytes + (0 if alpha is None else alpha[0].nbytes)))
     strips = -(-pixels.shape[0] // rows)
     main.fields = {tag: item for tag, item in main.fields.items() if tag in DESCRIPTIVE}
+    if _tells_another_shape(main.fields.get(_DESCRIPTION), picture):
+        del main.fields[_DESCRIPTION]
     main.children.get(tags.EXIF_DIRECTORY, Directory()).fields.pop(tags.MAKER_NOTE, None)
     main.fields |= _layout_fields(picture, rows, order) | _metadata_fields(picture, order)
     # The directory comes first; its size is known before the offsets and byte counts that it will hold.
@@ -57,6 +61,18 @@ def write_tiff(picture: Picture, target: BinaryIO, *, classic_limit: int = CLASS
     target.seek(0)
     target.write(header.to_bytes() + tags.write_directory(main, header, header.first))
     target.seek(0, 2)
+
+
+def _tells_another_shape(description: Field | None, picture: Picture) -> bool:
+    """Whether it is tifffile's own, JSON with the shape of its array, and the page is laid out in another way."""
+    if description is None or not description.raw.startswith(b'{"shape": '):
+        return False
+    channels = (1 if picture.pixels.ndim == 2 else 3) + int(picture.alpha is not None)
+    try:
+        shape = json.loads(description.raw.rstrip(b"\0"))["shape"]
+    except ValueError:  # somebody else's
+        return False
+    return bool(shape != [*picture.pixels.shape[:2], *([channels] if channels > 1 else [])])
 
 
 def _place_strips(main: Directory, offsets: list[int], counts: list[int], header: Header) -> None:

@@ -58,14 +58,17 @@ def estimate_noise(pixels: NDArray[Any]) -> NoiseLevel:
     amount, since only they show what is clipped.)
 
     Args:
-        pixels: (M, N) or (M, N, 3). A level within the rounding error of its depth counts as none.
+        pixels: (M, N) or (M, N, 3). A level within the rounding error of its depth counts as none; of integers, one
+            beyond what the models cover counts as the most that they do.
 
     Raises:
-        ValueError: The estimate lies beyond what the models cover.
+        ValueError: The estimate lies beyond what the models cover, in floating point: it may have another scale.
     """
     from tnrd.noise import estimate_sigma
 
     levels = np.array(estimate_sigma(pixels, channel_axis=-1 if pixels.ndim == 3 else None), dtype=np.float32, ndmin=1)
+    if pixels.dtype.kind in "iu":
+        levels = np.minimum(levels, np.float32(MAX_SIGMA))
     if not np.isfinite(levels).all() or levels.max() > MAX_SIGMA:
         found = ", ".join(f"{255 * level:.1f}" for level in levels)
         raise ValueError(
@@ -78,7 +81,7 @@ def estimate_noise(pixels: NDArray[Any]) -> NoiseLevel:
 
 
 def given_noise(sigma: float | Sequence[float] | NDArray[Any], pixels: NDArray[Any]) -> NoiseLevel:
-    """A given noise level, checked: one value, one value a channel, or a map (M, N).
+    """A given noise level, checked: one value, one value a channel, or a map (M, N), a constant one as its value.
 
     Raises:
         ValueError: It has another shape, or leaves [0, 100/255].
@@ -97,6 +100,8 @@ def given_noise(sigma: float | Sequence[float] | NDArray[Any], pixels: NDArray[A
     if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > MAX_SIGMA * (1 + 1e-6):
         found = f"{levels.min():g}" if levels.min() == levels.max() else f"{levels.min():g} to {levels.max():g}"
         raise ValueError(f"sigma must lie in [0, 100/255] (intensities in [0, 1], whatever the dtype), got {found}.")
+    if levels.ndim == 2 and levels.min() == levels.max():  # a map takes three times as long
+        levels = np.full(channels, levels[0, 0])
     return NoiseLevel(levels.astype(np.float32))
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tnrd.kernels.transforms import in_transform, is_dual
+
 
 def correlate(u: Tensor, kernels: Tensor) -> Tensor:
     """K u: correlate an image with a bank of kernels, mirrored at the boundary.
@@ -53,6 +55,10 @@ def pad_mirrored(u: Tensor, margin: int) -> Tensor:
     """Extend the last two axes by ``margin``, half-sample symmetric (period 2H), however small the image is."""
     if margin == 0:
         return u
+    if in_transform(u) or is_dual(u):  # by operations that torch differentiates in every mode
+        for axis in (3, 2):
+            u = u.index_select(axis, _mirrored(u.shape[axis], margin, u.device))
+        return u
     padded: Tensor = _PadMirrored.apply(u, margin)  # type: ignore[no-untyped-call]
     return padded
 
@@ -61,6 +67,8 @@ def fold_mirrored(v: Tensor, margin: int) -> Tensor:
     """Transpose of :func:`pad_mirrored`: add the margin back onto the samples that it mirrors."""
     if margin == 0:
         return v
+    if in_transform(v) or is_dual(v):
+        return _fold(_fold(v, margin, 2), margin, 3)
     folded: Tensor = _FoldMirrored.apply(v, margin)  # type: ignore[no-untyped-call]
     return folded
 
@@ -98,6 +106,12 @@ def _margins(length: int, margin: int, device: torch.device) -> tuple[Tensor, Te
     steps = torch.arange(margin, device=device)
     left, right = (i % (2 * length) for i in (steps - margin, length + steps))
     return torch.minimum(left, 2 * length - 1 - left), torch.minimum(right, 2 * length - 1 - right)
+
+
+def _mirrored(length: int, margin: int, device: torch.device) -> Tensor:
+    """Samples that an extended axis holds."""
+    left, right = _margins(length, margin, device)
+    return torch.cat([left, torch.arange(length, device=device), right])
 
 
 def _extend(u: Tensor, margin: int) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tnrd.kernels import step_torch
+from tnrd.kernels.transforms import in_transform, is_dual
 
 ENGINES = ("auto", "torch", "numba", "triton")
 
@@ -102,9 +103,10 @@ def diffusion_step(
     step_torch.check_step(u, f, kernels, table, inner, outer, reaction)
     chosen = resolve_engine(engine, u.device, u.dtype)
     scales = [scale.expand(len(u), -1, -1, -1) for scale in (inner, outer, reaction)]
-    if chosen != "torch" and _wants_gradient_of_a_map(scales, u, f, kernels, table):
+    lacking = None if chosen == "torch" else _only_by_torch(scales, u, f, kernels, table)
+    if lacking:
         if engine != "auto":
-            raise ValueError(f"Engine {engine!r} has no gradients under a noise map; 'torch' has.")
+            raise ValueError(f"Engine {engine!r} has no {lacking}; 'torch' has.")
         chosen = "torch"
     if chosen == "torch":
         return step_torch.diffusion_step(u, f, kernels, table, origin, spacing, *scales)
@@ -117,6 +119,12 @@ def diffusion_step(
     return compiled(u, f, kernels, table, origin, spacing, *scales)
 
 
-def _wants_gradient_of_a_map(scales: list[Tensor], *others: Tensor) -> bool:
+def _only_by_torch(scales: list[Tensor], *others: Tensor) -> str | None:
+    """What is wanted of this step that the compiled engines do not have, if anything."""
+    if in_transform(others[0]):  # the state: what is batched reaches it
+        return "transforms of torch.func"
+    if is_dual(*scales, *others):
+        return "derivatives in forward mode"
     per_pixel = any(scale.shape[2:] != (1, 1) for scale in scales)
-    return per_pixel and torch.is_grad_enabled() and any(t.requires_grad for t in (*scales, *others))
+    wanted = per_pixel and torch.is_grad_enabled() and any(t.requires_grad for t in (*scales, *others))
+    return "gradients under a noise map" if wanted else None

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tnrd.kernels.transforms import in_transform, is_dual
+
 
 def rbf_sum(z: Tensor, weights: Tensor, nodes: Tensor, width: float, derivative: int = 0) -> Tensor:
     """The exact sum for psi (derivative 0), psi' (1) and so on, or the potential rho with rho(0) = 0, rho' = psi (-1).
@@ -33,18 +35,18 @@ def rbf_sum(z: Tensor, weights: Tensor, nodes: Tensor, width: float, derivative:
         The shape of ``z``.
     """
     total = torch.zeros_like(z)
-    for j, node in enumerate(nodes.tolist()):
+    for j, node in enumerate(nodes.unbind()):
         w = weights[:, j].view(1, -1, *([1] * (z.ndim - 2)))
         if derivative >= 0:
-            total += w * _gaussian(z, node, width, derivative)
+            total = total + w * _gaussian(z, node, width, derivative)
         else:
             scale = width * math.sqrt(math.pi / 2)
             t = (z - node) / width
-            total += w * scale * (torch.erf(t / math.sqrt(2)) - math.erf(-node / width / math.sqrt(2)))
+            total += w * scale * (torch.erf(t / math.sqrt(2)) - torch.erf(-node / width / math.sqrt(2)))
     return total
 
 
-def _gaussian(z: Tensor, node: float, width: float, derivative: int) -> Tensor:
+def _gaussian(z: Tensor, node: Tensor, width: float, derivative: int) -> Tensor:
     """The derivative by z of phi((z - node)/width)."""
     t = (z - node) / width
     before, polynomial = torch.zeros_like(t), torch.ones_like(t)
@@ -56,6 +58,8 @@ def _gaussian(z: Tensor, node: float, width: float, derivative: int) -> Tensor:
 def exact_influence(z: Tensor, weights: Tensor, nodes: Tensor, width: float) -> Tensor:
     """psi(z) by the exact sum, differentiable in ``z`` and ``weights`` as often as one likes; shapes as in
     :func:`rbf_sum`."""
+    if in_transform(z, weights) or is_dual(z, weights):
+        return rbf_sum(z, weights, nodes, width)
     psi: Tensor = _ExactInfluence.apply(z, weights, nodes, width, 0)  # type: ignore[no-untyped-call]
     return psi
 
@@ -77,7 +81,7 @@ class _ExactInfluence(torch.autograd.Function):
         z, weights, nodes = ctx.saved_tensors
         slope = _ExactInfluence.apply(z, weights, nodes, ctx.width, ctx.derivative + 1)  # type: ignore[no-untyped-call]
         axes = (0, *range(2, z.ndim))
-        columns = [(gradient * _gaussian(z, node, ctx.width, ctx.derivative)).sum(dim=axes) for node in nodes.tolist()]
+        columns = [(gradient * _gaussian(z, node, ctx.width, ctx.derivative)).sum(dim=axes) for node in nodes.unbind()]
         return gradient * slope, torch.stack(columns, dim=1), None, None, None
 
 

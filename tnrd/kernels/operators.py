@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from tnrd.kernels.transforms import is_dual
+
 Step = Callable[..., Tensor]
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 NAMES = ("u", "f", "kernels", "table", "origin", "spacing", "inner", "outer", "reaction")
@@ -68,6 +70,8 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
 
     def gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         u, f, kernels, table, *scales = ctx.saved_tensors
+        if is_dual(gradient):  # the tangent would be lost without a word
+            raise RuntimeError(f"Engine {engine!r} has no derivatives in forward mode; 'torch' has.")
         found = gradient_operator(gradient, u, f, kernels, table, *ctx.grid, *scales)
         return (*found[:4], None, None, *found[4:])
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tnrd.kernels.correlate_torch import check_shapes, correlate, correlate_adjoint
 from tnrd.kernels.influence_torch import table_influence
+from tnrd.kernels.transforms import in_transform, is_dual
 
 
 def diffusion_force(u: Tensor, kernels: Tensor, influence: Callable[[Tensor], Tensor]) -> Tensor:
@@ -64,13 +65,21 @@ def diffusion_step(
     Raises:
         ValueError: The shapes of state, image or kernels do not fit.
     """
-    if u.device.type == "cpu" and u.shape[1] > 1:
+    if u.device.type == "cpu" and u.shape[1] > 1 and not in_transform(u) and not is_dual(u):  # vmap: no such memory
         u = u.contiguous(memory_format=torch.channels_last)
     force = diffusion_force(u, kernels, lambda z: table_influence(z, table, origin, spacing, inner, outer))
     observed = f.shape[1]
-    step = force.clone(memory_format=torch.preserve_format)
-    step[:, :observed] += reaction * (u[:, :observed] - f)
-    return u - step
+    return u - with_reaction(force, reaction * (u[:, :observed] - f))
+
+
+def with_reaction(force: Tensor, reaction: Tensor) -> Tensor:
+    """A force (N, C, H, W) and, on its first O components, a reaction (N, O, H, W)."""
+    observed = reaction.shape[1]
+    if in_transform(reaction):  # vmap may have spread the reaction alone over its examples
+        return torch.cat([force[:, :observed] + reaction, force[:, observed:]], dim=1)
+    together = force.clone(memory_format=torch.preserve_format)
+    together[:, :observed] += reaction
+    return together
 
 
 def check_step(

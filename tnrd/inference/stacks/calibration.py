@@ -29,6 +29,7 @@ UNITS = {
 }
 # How ImageJ spells them.
 _IMAGEJ = {"um": "µm", "micron": "µm", "microns": "µm", "\\u00B5m": "µm", "sec": "s"}
+_OF_IMAGEJ = ("unit", "spacing", "finterval")
 _CENTIMETRES = {"Å": 1e-8, "nm": 1e-7, "µm": 1e-4, "mm": 0.1, "cm": 1.0, "m": 100.0, "in": 2.54}
 _INCH, _CENTIMETRE = 2, 3
 # Of an OME-XML picture, what tifffile writes anew from the array itself.
@@ -45,6 +46,7 @@ class Calibration:
         ome: Attributes of the picture in OME-XML: name, channels, pixel sizes.
         multiscale: The NGFF entry, datasets aside, with the transformations of the full resolution.
         omero: NGFF's display settings.
+        imagej: What ImageJ's description says of units and distances; None where it did not write the file.
         resolution: Pixels per unit along X and Y, and TIFF's number of the unit.
         icc: Colour profile.
         orientation: TIFF's number of how the picture is to be shown, 1 as it is stored.
@@ -54,6 +56,7 @@ class Calibration:
     ome: dict[str, Any] = field(default_factory=dict)
     multiscale: dict[str, Any] = field(default_factory=dict)
     omero: dict[str, Any] | None = None
+    imagej: dict[str, Any] | None = None
     resolution: tuple[float, float, int] | None = None
     icc: bytes | None = None
     orientation: int = 1
@@ -86,7 +89,8 @@ def from_tiff(
                 sizes["Z"] = (float(imagej["spacing"]), unit)
     if imagej is not None and imagej.get("finterval"):
         sizes["T"] = (float(imagej["finterval"]), "s")
-    return Calibration(sizes, resolution=resolution, icc=icc, orientation=orientation)
+    said = None if imagej is None else {key: imagej[key] for key in _OF_IMAGEJ if key in imagej}
+    return Calibration(sizes, imagej=said, resolution=resolution, icc=icc, orientation=orientation)
 
 
 def from_multiscale(entry: dict[str, Any], names: str, omero: dict[str, Any] | None) -> Calibration:

@@ -26,6 +26,7 @@ _TILES = (512, 256, 128, 64, 32, 16)
 _CLASSIC_LIMIT = 4_000_000_000
 # Denoised pictures are hardly ever deflated to less than this share.
 _DEFLATED_SHARE = 0.05
+_IMAGEJ_AXES = "TZCYXS"
 _TIFF_AXES = "TZCYXSAPRHEQ"
 
 
@@ -114,7 +115,7 @@ def write_tiff(
             completed(target, overwrite=overwrite) as temporary,
             tifffile.TiffWriter(temporary, bigtiff=_is_big(stored, dtype), ome=is_ome(target)) as writer,
         ):
-            settings = _settings(target, stored, calibration, identity)
+            settings = _settings(target, stored, dtype, calibration, identity)
             if not whole:
                 settings["tile"] = (tile, tile)
             settings["predictor"] = dtype.kind == "u"
@@ -126,16 +127,21 @@ def write_tiff(
 
 
 def _settings(
-    target: str | os.PathLike[str], stored: Layout, calibration: Calibration, identity: str
+    target: str | os.PathLike[str], stored: Layout, dtype: np.dtype[Any], calibration: Calibration, identity: str
 ) -> dict[str, Any]:
     # A plain TIFF has them as JSON in its description: it has tags for the sizes along X and Y alone.
     metadata: dict[str, Any] = {"axes": stored.names, **to_ome(calibration)}
+    description = None
     if is_ome(target):
         metadata["UUID"] = f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_OID, identity)}"
+    elif calibration.imagej is not None and _is_of_imagej(stored, dtype):
+        said: dict[str, Any] = {key: _escaped(str(value)) for key, value in calibration.imagej.items()}
+        description = tifffile.imagej_description(stored.shape, axes=stored.names, **said)
     settings: dict[str, Any] = {
         "photometric": "minisblack" if stored.channel is None or stored.shape[-1] == 1 else "rgb",
         "compression": "zlib",
-        "metadata": metadata,
+        "metadata": metadata if description is None else None,
+        "description": description,
         "iccprofile": calibration.icc,
     }
     resolution = to_resolution(calibration)
@@ -144,6 +150,19 @@ def _settings(
     if calibration.orientation != 1:
         settings["extratags"] = [(274, "H", 1, calibration.orientation, False)]
     return settings
+
+
+def _is_of_imagej(layout: Layout, dtype: np.dtype[Any]) -> bool:
+    """Whether ImageJ knows a file of these axes and samples."""
+    axes = [axis for axis in _IMAGEJ_AXES if axis in layout.names]
+    colours = layout.channel is not None
+    samples = dtype == np.uint8 if colours else dtype in (np.uint8, np.uint16, np.float32)
+    return list(layout.names) == axes and samples and not _is_big(layout, dtype)
+
+
+def _escaped(text: str) -> str:
+    """In ASCII, which TIFF's descriptions are in, as Java's properties have it."""
+    return "".join(letter if letter.isascii() else f"\\u{ord(letter):04X}" for letter in text)
 
 
 def _is_big(layout: Layout, dtype: np.dtype[Any]) -> bool:
