@@ -83,6 +83,16 @@ def test_one_intensity_gives_read_noise() -> None:
     assert found.offset == 0
 
 
+def test_a_drawing_has_no_noise() -> None:
+    drawing = np.zeros((128, 128))
+    drawing[:, 64:] = 0.5
+    drawing[:64] += 0.2
+    assert estimate_photon_noise(drawing) == (0.0, 0.0, 0.0)
+    assert estimate_photon_noise(np.stack([drawing] * 3), channel_axis=0) == (0.0, 0.0, 0.0)
+    ramp = np.tile(np.linspace(0, 1, 128), (128, 1))
+    assert estimate_photon_noise(ramp) == pytest.approx((0.0, 0.0, 0.0), abs=1e-6)
+
+
 def test_too_small_is_said() -> None:
     with pytest.raises(ValueError, match="at least 16 x 16"):
         estimate_photon_noise(np.zeros((15, 40)))

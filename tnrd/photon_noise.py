@@ -108,7 +108,7 @@ def noise_curve(
 def _line(means: NDArray[np.float64], variances: NDArray[np.float64], counts: NDArray[np.float64]) -> PhotonNoise:
     """var = a u + b by least squares with a >= 0, each group weighted by its own certainty and agreement."""
     means = np.maximum(means, 0)
-    if np.ptp(means) <= _ONE_INTENSITY * means.max():
+    if np.ptp(means) <= _ONE_INTENSITY * means.max() or not variances.any():
         return PhotonNoise(0.0, float(np.sqrt(np.average(variances, weights=counts))))
     unit = float(means.max())  # pictures of any scale are fitted alike
     means, variances = means / unit, variances / unit**2
