@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tnrd import colour
 from tnrd.inference.levels import NoiseLevel
+from tnrd.inference.planes import picture_of, planes_of
 from tnrd.metrics import psnr, round_to_8bit
 from tnrd.model import TNRD
 
@@ -18,7 +18,7 @@ from .figures import save_figure
 from .limits import MAX_VIEW_SIDE
 from .methods import network_for
 from .pictures import PageError, centre
-from .session import Session, luminance
+from .session import Session
 
 Unit = NDArray[np.float32]
 CHANGE_GAIN = 6.0  # a change of 1/12 of the range becomes black or white
@@ -52,22 +52,9 @@ def compute(session: Session, key: str, sigma: float | None) -> tuple[int, str, 
 def trajectory(model: TNRD, part: Unit, noise: NoiseLevel) -> list[Unit]:
     """u_0 ... u_T of a part of the picture, each (M, N) or (M, N, 3)."""
     with torch.inference_mode():
-        if part.ndim == 2:
-            x = torch.from_numpy(part)[None, None]
-            return [u[0, 0].numpy() for u in model.trajectory(x, luminance(part, noise)[1])]
-        rgb = torch.from_numpy(np.ascontiguousarray(np.moveaxis(part, 2, 0)))
-        levels = torch.from_numpy(np.broadcast_to(noise.levels, 3).copy())
-        if model.config.channels == 3:
-            path = model.trajectory(rgb[None], levels.square().mean().sqrt())
-            return [np.ascontiguousarray(np.moveaxis(u[0].numpy(), 0, 2)) for u in path]
-        planes = colour.to_planes(rgb)
-        measured = None if noise.planes is None else torch.from_numpy(noise.planes)
-        sigmas = colour.plane_levels(levels, measured)
-        paths = [model.trajectory(plane[None, None], level) for plane, level in zip(planes, sigmas, strict=True)]
-        return [
-            np.ascontiguousarray(np.moveaxis(colour.from_planes(torch.cat([u[0] for u in step])).numpy(), 0, 2))
-            for step in zip(*paths, strict=True)
-        ]
+        planes = planes_of(torch.from_numpy(part), noise, model.config.channels)
+        paths = [model.trajectory(plane[None], level) for plane, level in planes]
+        return [picture_of([u[0] for u in step], noise).numpy() for step in zip(*paths, strict=True)]
 
 
 def frame(session: Session, step: int) -> tuple[str, str | None, str] | None:
@@ -94,9 +81,9 @@ def _state(session: Session, t: int) -> Unit:
 def _energies(model: TNRD, states: list[Unit], part: Unit, noise: NoiseLevel) -> list[float] | None:
     if not model.config.has_energy or any(side % model.config.grid for side in part.shape):
         return None
-    f = torch.from_numpy(np.ascontiguousarray(part))[None, None]
-    level = luminance(part, noise)[1]
-    return [float(model.energy(torch.from_numpy(u)[None, None], f, level)) for u in states]
+    f, level = planes_of(torch.from_numpy(part), noise, channels=1)[0]
+    seen = [planes_of(torch.from_numpy(u), noise, channels=1)[0].image for u in states]
+    return [float(model.energy(u[None], f[None], level)) for u in seen]
 
 
 def _curves(session: Session, states: list[Unit], clean: Unit | None, energies: list[float] | None) -> str:

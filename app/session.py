@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tnrd import colour
 from tnrd.image_io import Picture
 from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
+from tnrd.inference.planes import planes_of
 
 from .pictures import PageError, orientation_of, plain_pixels, write_png
 
@@ -224,15 +224,11 @@ def single_level(noise: NoiseLevel) -> float:
 
 
 def luminance(image: Unit, noise: NoiseLevel) -> tuple[Unit, float]:
-    """A grey picture and its noise level: the picture itself, or what the models see of a colour picture first."""
+    """What a grey model sees first of a picture, and its noise level: the picture, or the luminance of a colour one."""
     import torch
 
-    if image.ndim == 2:
-        return image, single_level(noise)
-    plane = colour.to_planes(torch.from_numpy(np.array(np.moveaxis(image, 2, 0))))[0]
-    measured = None if noise.planes is None else torch.from_numpy(noise.planes)
-    level = colour.plane_levels(torch.from_numpy(np.broadcast_to(noise.levels, 3).copy()), measured)[0]
-    return plane.numpy(), float(level)
+    plane, level = planes_of(torch.from_numpy(np.array(image)), noise, channels=1)[0]
+    return plane[0].numpy(), float(level)
 
 
 def server_folder() -> str:

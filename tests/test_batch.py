@@ -85,6 +85,7 @@ def test_the_manifest_has_a_line_a_file(batch: Batch, folder: Path, out: Path, w
         "noise_source": "given",
         "version": tnrd.__version__,
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "all_weights": dict.fromkeys(("grey", "colour"), hashlib.sha256(weights.read_bytes()).hexdigest()),
         "strength": 0.5,
         "noise": "gaussian",
         "given_sigma": 20.0,

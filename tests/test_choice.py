@@ -75,8 +75,23 @@ def test_a_batch_takes_each_picture_by_what_it_is(tmp_path: Path) -> None:
     mixed, fast, slow = (tree(tmp_path / name) for name in ("mixed", "fast", "slow"))
     assert (mixed["grey.png"], mixed["colour.png"]) == (slow["grey.png"], fast["colour.png"])
     assert fast["grey.png"] != slow["grey.png"]
-    (both,) = {record["weights"] for record in lines(tmp_path / "mixed/tnrd-manifest.jsonl")}
-    assert both.split() == [weights.find_weights(name).sha256 for name in ("gray", "gray-fast")]
+    hashes = {name: weights.find_weights(name).sha256 for name in ("gray", "gray-fast")}
+    records = {record["output"]: record for record in lines(tmp_path / "mixed/tnrd-manifest.jsonl")}
+    assert records["grey.png"]["weights"] == hashes["gray"]
+    assert records["colour.png"]["weights"] == hashes["gray-fast"]
+    for record in records.values():
+        assert record["all_weights"] == {"grey": hashes["gray"], "colour": hashes["gray-fast"]}
+
+
+def test_other_weights_for_colour_leave_grey_results_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "in/grey.png", 1, shape=(24, 24))
+    put(tmp_path / "in/colour.png", 2, shape=(24, 24, 3))
+    denoise_files(tmp_path / "in", tmp_path / "out", sigma=0.1)
+    monkeypatch.setattr(weights, "COLOUR_ALIASES", {"default": "color-fast"})
+    report = denoise_files(tmp_path / "in", tmp_path / "out", sigma=0.1, skip_existing=True)
+    ((name, reason),) = report.failures
+    assert (report.skipped, Path(name).name) == (1, "colour.png")
+    assert "other settings or weights" in reason
 
 
 def test_every_colour_name_is_shipped_and_of_three_channels(monkeypatch: pytest.MonkeyPatch) -> None:

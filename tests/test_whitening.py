@@ -75,7 +75,7 @@ def test_a_result_depends_exactly_as_far_as_said(model: TNRD, count: int) -> Non
 
     def result(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         unit = made.forward(pixels)
-        return made.back(restore(unit, model, given_noise(0.1, unit)), pixels.shape)
+        return made.back(restore(unit, model, given_noise(0.1, unit, span=1.0)), pixels.shape)
 
     before, farthest = result(plain), 0
     for column in range(160, 160 + cell):  # all places within a cell

@@ -179,7 +179,7 @@ def _receipt(
             "left_out": result.left_out.total(),
         },
         "failures": [{"input": name, "error": reason} for name, reason in result.failures],
-        "weights": {"name": options.model, "sha256": settings.weights},
+        "weights": {"name": options.model, "sha256": settings.all_weights},
         "noise": options.noise,
         "sigma": options.sigma,
         "gain": options.gain,

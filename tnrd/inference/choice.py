@@ -31,6 +31,8 @@ def suits_colour(pixels: NDArray[Any], noise: NoiseLevel | PhotonNoise) -> bool:
     That is white noise of one level in all channels, independent between them, and not weak. The noise of demosaiced
     or scanned pictures is another in luminance than in chrominance; a grey model takes each at its own level.
     """
-    if pixels.ndim == 2 or (isinstance(noise, NoiseLevel) and not (noise.is_alike and noise.levels.max() >= _LEAST)):
+    if pixels.ndim == 2:
+        return False
+    if isinstance(noise, NoiseLevel) and not (noise.is_alike and noise.amplification * noise.levels.max() >= _LEAST):
         return False
     return not channels_equal(pixels)

@@ -108,5 +108,7 @@ def restore_photon_noise(
         return pixels.copy()
     made = whitening(pixels, noise, white)
     unit = made.forward(pixels)
-    clean = restore(unit, model, given_noise(made.level, unit), strength=strength, tile=tile, progress=progress)
+    clean = restore(
+        unit, model, given_noise(made.level, unit, span=1.0), strength=strength, tile=tile, progress=progress
+    )
     return made.back(clean, pixels.shape)

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from tnrd import colour
 from tnrd.inference.choice import weights_for
 from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import configured, device_of, load
-from tnrd.inference.recorded import Network, recorded
+from tnrd.inference.planes import picture_of, planes_of
+from tnrd.inference.recorded import recorded
 from tnrd.inference.tiling import split
 from tnrd.kernels.dispatch import allows_tf32
 from tnrd.model import TNRD
@@ -39,6 +39,7 @@ def denoise(
     image: ArrayLike,
     sigma: float | Sequence[float] | NDArray[Any] | None = None,
     *,
+    span: float | None = None,
     model: str | Path | TNRD = "default",
     channel_axis: int | None = None,
     strength: float = 1.0,
@@ -51,7 +52,8 @@ def denoise(
     The same image, weights, engine and tile give the same bytes; other tiles differ by float rounding only. A grey
     model denoises colour in luminance and chrominance (:mod:`tnrd.colour`); "default" and "best" mean models of colour
     for it, unless its noise differs between channels or is shared by them. A picture whose channels are all equal is
-    denoised as the grey picture that it is. Boundaries are mirrored.
+    denoised as the grey picture that it is. Boundaries are mirrored. For the model, a picture of low contrast, or far
+    beyond [0, 1], is brought to that of photographs (:attr:`tnrd.inference.levels.NoiseLevel.amplification`).
 
     Args:
         image: (M, N), or three channels with ``channel_axis``. Floats are taken as they are, nominally in [0, 1];
@@ -59,6 +61,9 @@ def denoise(
         sigma: Standard deviation of the noise on the [0, 1] scale, whatever the dtype of the image: 25/255 rather than
             25. One value, one value a channel, or a map (M, N). Estimated from the image when None; for colour also
             how the noise divides among luminance and chrominance (:func:`tnrd.inference.levels.estimate_noise`).
+        span: Difference between the brightest and the darkest parts on that scale; measured when None
+            (:func:`tnrd.inference.levels.measured_span`). Parts of a picture, or frames of a film, that share it and
+            ``sigma`` are denoised alike.
         model: "fast", "default" or "best", or another name of shipped weights; path of a .safetensors file; or a loaded
             model.
         channel_axis: The axis of the colour channels; None for a grey picture.
@@ -83,7 +88,9 @@ def denoise(
     """
     pixels = as_pixels(image, channel_axis)
     check_strength(strength)
-    noise = estimate_noise(pixels) if sigma is None else given_noise(sigma, pixels)
+    if span is not None and not (np.isfinite(span) and span > 0):
+        raise ValueError(f"span, between the brightest and the darkest parts, must be a positive number, got {span}.")
+    noise = estimate_noise(pixels, span) if sigma is None else given_noise(sigma, pixels, span)
     if isinstance(model, TNRD):
         network = configured(model, device, engine)
     else:
@@ -103,6 +110,7 @@ def restore(
     tile: int | None = None,
     dtype: type[np.generic] | np.dtype[Any] = np.float32,
     progress: Progress | None = None,
+    find_grey: bool = True,
 ) -> NDArray[Any]:
     """Denoise pixels of any depth tile by tile, converting the depth of one tile at a time.
 
@@ -114,6 +122,7 @@ def restore(
         tile: As in :func:`denoise`.
         dtype: Of the result: float32 on the [0, 1] scale, or uint8 or uint16, rounded and clipped.
         progress: Called after each tile with the number of tiles done and their total.
+        find_grey: Restore a picture whose channels are all equal as the grey picture that it is, if the model is grey.
 
     Returns:
         The shape of ``pixels``.
@@ -122,8 +131,17 @@ def restore(
         ValueError: The model takes other channels, or ``strength`` or ``tile`` is out of range.
         NumericalError: The result is not finite.
     """
-    restored = restore_together([pixels], model, [noise], strength=strength, tile=tile, dtype=dtype, progress=progress)
-    return restored[0]
+    (restored,) = restore_together(
+        [pixels],
+        model,
+        [noise],
+        strength=strength,
+        tile=tile,
+        dtype=dtype,
+        progress=progress,
+        find_grey=find_grey,
+    )
+    return restored
 
 
 def restore_together(
@@ -135,6 +153,7 @@ def restore_together(
     tile: int | None = None,
     dtype: type[np.generic] | np.dtype[Any] = np.float32,
     progress: Progress | None = None,
+    find_grey: bool = True,
 ) -> list[NDArray[Any]]:
     """Denoise pictures of one shape as one batch, which fills a GPU where they are small.
 
@@ -155,7 +174,7 @@ def restore_together(
     canvases = []
     for pixels, noise in zip(pictures, noises, strict=True):
         check_model(model, pixels)
-        canvas = _canvas(pixels, noise, model, np.empty(pixels.shape, dtype))
+        canvas = _canvas(pixels, noise, model, np.empty(pixels.shape, dtype), find_grey)
         canvases.append(canvas)
         groups.setdefault(canvas.kind, []).append(canvas)
     side, (height, width) = side_of_tiles(model, tile), shapes[0][:2]
@@ -192,11 +211,11 @@ class _Canvas:
         return self.pixels.ndim, noise.levels.shape, noise.planes is None, bool(noise.levels.any())
 
 
-def _canvas(pixels: NDArray[Any], noise: NoiseLevel, model: TNRD, out: NDArray[Any]) -> _Canvas:
-    if pixels.ndim == 2 or model.config.channels > 1 or not channels_equal(pixels):
+def _canvas(pixels: NDArray[Any], noise: NoiseLevel, model: TNRD, out: NDArray[Any], find_grey: bool) -> _Canvas:
+    if not find_grey or pixels.ndim == 2 or model.config.channels > 1 or not channels_equal(pixels):
         return _Canvas(pixels, noise, out, out)
     # The noise of equal channels is one and the same: luminance and chrominance would see a third of its power.
-    level = noise if noise.levels.ndim == 2 else NoiseLevel(noise.levels.mean(keepdims=True))
+    level = noise if noise.levels.ndim == 2 else NoiseLevel(noise.levels.mean(keepdims=True), span=noise.span)
     return _Canvas(pixels[..., 0], level, out[..., 0], out)
 
 
@@ -231,36 +250,20 @@ def _restore_tiles(
 ) -> list[NDArray[np.float32]]:
     """Contexts of pictures of one kind on the [0, 1] scale, (h, w) or (h, w, 3) each."""
     parameter, network = next(model.parameters()), recorded(model)
-    x, level = (
-        torch.from_numpy(np.stack(arrays)).to(parameter) for arrays in (units, [noise.levels for noise in noises])
-    )
-    if x.ndim == 3:
-        result = network(x[:, None], level[:, None] if level.ndim == 3 else level[:, 0], strength)[:, 0]
-    elif model.config.channels == 3:
-        joint = level[:, None] if level.ndim == 3 else level.square().mean(1).sqrt()
-        result = network(x.permute(0, 3, 1, 2), joint, strength).permute(0, 2, 3, 1)
-    else:
-        result = _restore_planes(network, x.permute(0, 3, 1, 2), level, noises, strength).permute(0, 2, 3, 1)
-    array: NDArray[np.float32] = result.to("cpu", torch.float32).numpy()
+    pictures = torch.from_numpy(np.stack(units)).to(parameter)
+    parts = [planes_of(*pair, model.config.channels) for pair in zip(pictures, noises, strict=True)]
+    # One plane after the other: together they would fall out of the cache, and need three times the memory.
+    restored = [
+        network(torch.stack([part.image for part in alike]), torch.stack([part.sigma for part in alike]), strength)
+        for alike in zip(*parts, strict=True)
+    ]
+    together = [picture_of([plane[n] for plane in restored], noise) for n, noise in enumerate(noises)]
+    array: NDArray[np.float32] = torch.stack(together).to("cpu", torch.float32).numpy()
     if not np.isfinite(array).all():
         raise NumericalError(
             "The result is not finite: the weights or the intensities are beyond what can be computed."
         )
     return list(array)
-
-
-def _restore_planes(
-    network: Network, rgb: torch.Tensor, level: torch.Tensor, noises: list[NoiseLevel], strength: float
-) -> torch.Tensor:
-    """(N, 3, h, w) by a grey model."""
-    measured = [None if noise.planes is None else torch.from_numpy(noise.planes).to(rgb) for noise in noises]
-    planes = torch.stack([colour.to_planes(picture) for picture in rgb], dim=1)
-    levels = torch.stack([colour.plane_levels(*pair) for pair in zip(level, measured, strict=True)], dim=1)
-    # One plane after the other: together they would fall out of the cache, and need three times the memory.
-    restored = [
-        network(plane[:, None], of_plane, strength)[:, 0] for plane, of_plane in zip(planes, levels, strict=True)
-    ]
-    return torch.stack([colour.from_planes(picture) for picture in torch.stack(restored, dim=1)])
 
 
 def _reproducible(model: TNRD) -> AbstractContextManager[Any]:

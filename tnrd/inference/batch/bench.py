@@ -52,12 +52,13 @@ class Settings:
 
     Attributes:
         model: The loaded model.
-        weights: The SHA-256 of its weights; with a model of colour, of both, a space between.
+        weights: The SHA-256 of its weights.
         assumption: What is known of the noise.
         strength: Where the diffusion stops.
         tile: The side of the tiles; results with other tiles differ by float rounding only.
         max_pixels: Larger pictures are refused.
         colour_model: What pictures in colour are restored with, where that is another model.
+        colour_weights: The SHA-256 of its weights.
     """
 
     model: TNRD
@@ -67,6 +68,7 @@ class Settings:
     tile: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
     colour_model: TNRD | None = None
+    colour_weights: str | None = None
 
     def side_of_tiles(self, tile: int | None) -> int:
         """The side that ``tile`` means for the models.
@@ -78,8 +80,22 @@ class Settings:
 
     @property
     def receipt(self) -> Record:
-        """What has to be the same for an existing output to count as the result of this run."""
-        return {"weights": self.weights, "strength": self.strength, **self.assumption.receipt}
+        """What results depend on beside weights: the same for all files."""
+        return {"strength": self.strength, **self.assumption.receipt}
+
+    @property
+    def all_weights(self) -> Record:
+        """SHA-256 of the weights for grey pictures and for colour."""
+        return {"grey": self.weights, "colour": self.colour_weights or self.weights}
+
+    def made(self, receipt: Record) -> bool:
+        """Whether a result that was noted is what this run would make of the same picture."""
+        if {key: receipt.get(key) for key in self.receipt} != self.receipt:
+            return False
+        if receipt.get("channels") == 1:
+            return bool(receipt.get("weights") == self.weights)
+        # Which of the two a picture in colour takes depends on its noise, and was settled when it was made.
+        return bool(receipt.get("all_weights") == self.all_weights)
 
     @property
     def engine(self) -> Record:
@@ -254,8 +270,7 @@ class Bench:
 
     def _difference(self, job: Job, record: Record, receipt: Record) -> str | None:
         """Why an existing output is not the one that this run would make; None if it is."""
-        asked = self.settings.receipt
-        if {key: receipt.get(key) for key in asked} != asked:
+        if not self.settings.made(receipt):
             return "it was made with other settings or weights"
         found = (os.path.getsize(job.output), sha256_of(job.output))
         if found != (receipt.get("output_bytes"), receipt.get("output_sha256")):
@@ -285,9 +300,14 @@ class Bench:
             "version": __version__,
         }
         remarks = list(_remarks(picture, format))
-        facts |= self.settings.receipt | ({"remarks": remarks} if remarks else {})
-        in_colour = self.settings.colour_model if suits_colour(pixels, noise) else None
-        return Prepared(job, picture, noise, record | facts, in_colour or self.settings.model, seconds)
+        settings = self.settings
+        in_colour = settings.colour_model is not None and suits_colour(pixels, noise)
+        model, weights = (
+            (settings.colour_model, settings.colour_weights) if in_colour else (settings.model, settings.weights)
+        )
+        facts |= {"weights": weights, "all_weights": settings.all_weights, **settings.receipt}
+        facts |= {"remarks": remarks} if remarks else {}
+        return Prepared(job, picture, noise, record | facts, model or settings.model, seconds)
 
     def _own_records(self, job: Job) -> Iterator[Record]:
         return (found for path, found in self.history.records(job.output_name) if path == self.manifest.path)

@@ -260,8 +260,8 @@ def make_settings(
     check_strength(strength)
     grey, colour = find_weights(model), find_weights(model, colour=True)
     network = load(grey, device, engine)
-    hashes, other = grey.sha256, None
+    settings = Settings(network, grey.sha256, assumption, strength, None, max_pixels)
     if colour != grey:
-        hashes, other = f"{grey.sha256} {colour.sha256}", load(colour, device, engine)
-    settings = Settings(network, hashes, assumption, strength, None, max_pixels, other)
+        other = load(colour, device, engine)
+        settings = dataclasses.replace(settings, colour_model=other, colour_weights=colour.sha256)
     return dataclasses.replace(settings, tile=settings.side_of_tiles(tile))

@@ -21,6 +21,7 @@ def denoise_array(
     gain: float | None = None,
     read_noise: float | None = None,
     offset: float | None = None,
+    span: float | None = None,
     model: str | Path = "default",
     strength: float = 1.0,
     channel_axis: int | None = None,
@@ -36,14 +37,17 @@ def denoise_array(
     a picture is denoised as colour even where its channels are equal, since a block cannot know the others; pass a grey
     picture that is stored as colour by one of its channels.
 
+    Gaussian noise is denoised as by :func:`tnrd.denoise`, given the same ``span``: that of a plane whose noise is
+    estimated by itself, else that of the widest of eight planes, spread evenly over the stack.
+
     Photon noise is denoised as by :func:`tnrd.denoise_photon_noise`, given the same ``white``: that of a plane whose
     noise is estimated by itself, else that of the brightest of eight planes.
 
-    Nothing is computed but the noise (with ``sigma=None``) and, of photon noise, what the samples of the planes tell,
-    since it decides how many pixels are added up, and so the halo. Any scheduler of Dask computes the rest. The model
-    is loaded once in each process, by name and hash; a path has to be readable there. Threads of one process take turns
-    in the compiled kernels, each of which uses all cores that torch is allowed (``OMP_NUM_THREADS``, which Dask's
-    workers set to 1): give workers one thread each.
+    Nothing is computed but the noise (with ``sigma=None``), the span, and, of photon noise, what the samples of the
+    planes tell, since it decides how many pixels are added up, and so the halo. Any scheduler of Dask computes the
+    rest. The model is loaded once in each process, by name and hash; a path has to be readable there. Threads of one
+    process take turns in the compiled kernels, each of which uses all cores that torch is allowed
+    (``OMP_NUM_THREADS``, which Dask's workers set to 1): give workers one thread each.
 
     Args:
         array: A Dask array, a Zarr array, or what ``dask.array.from_array`` takes; uint8, uint16 or floating point.
@@ -59,6 +63,7 @@ def denoise_array(
             others: once, now, from the plane in the middle, or see ``sigma``.
         read_noise: Of photon noise: standard deviation at black on that scale; 0 when only ``gain`` is given.
         offset: Of photon noise: intensity of black on that scale, which stays in the result; 0 likewise.
+        span: Of Gaussian noise: see :func:`tnrd.denoise`; None to measure it, now, or with "per-plane" in each plane.
         model: A name or a path, see :func:`tnrd.denoise`.
         strength: See :func:`tnrd.denoise`.
         channel_axis: The axis of the colours (length 3, or 1); None for grey. Channels that are no colours, such as a
@@ -90,5 +95,5 @@ def denoise_array(
     from tnrd.inference.stacks.blocks import lazily
     from tnrd.inference.stacks.sampling import StackAssumption
 
-    assumed = StackAssumption(sigma, Assumption(noise, gain=gain, read_noise=read_noise, offset=offset))
+    assumed = StackAssumption(sigma, Assumption(noise, gain=gain, read_noise=read_noise, offset=offset), span)
     return lazily(array, assumed, model, strength, channel_axis, min_chunk, device, engine)

@@ -15,10 +15,8 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from tnrd import colour as opponents
 from tnrd.inference.levels import NoiseLevel, given_noise
 from tnrd.inference.restore import check_strength, restore, side_of_tiles
 from tnrd.inference.stacks.reference import ModelReference, refer
@@ -190,7 +188,7 @@ def _restore_picture(
     if strength == 0:
         return from_unit(unit, dtype)
     unit = noise.forward(unit)
-    clean = _restore_white(unit, network, given_noise(noise.level, unit), strength, unit.dtype)
+    clean = _restore_white(unit, network, given_noise(noise.level, unit, span=1.0), strength, unit.dtype)
     return from_unit(noise.back(clean, pixels.shape), dtype)
 
 
@@ -199,15 +197,5 @@ def _restore_white(
 ) -> NDArray[Any]:
     # A block of the usual size is one tile, context and all: its halo is paid for already.
     tile = side_of_tiles(network, None) + 2 * halo(network, 0)
-    if pixels.ndim == 2 or network.config.channels == 3 or strength == 0 or not noise.levels.any():
-        return restore(pixels, network, noise, strength=strength, tile=tile, dtype=dtype)
-    # Luminance and chrominance, also where the channels are equal: what a block shows must not decide.
-    planes = opponents.to_planes(torch.from_numpy(to_unit(pixels)).permute(2, 0, 1)).numpy()
-    measured = None if noise.planes is None else torch.from_numpy(noise.planes)
-    levels = opponents.plane_levels(torch.from_numpy(noise.levels), measured).numpy().astype(np.float32)
-    clean = [
-        restore(plane, network, NoiseLevel(level[None]), strength=strength, tile=tile)
-        for plane, level in zip(planes, levels, strict=True)
-    ]
-    unit = opponents.from_planes(torch.from_numpy(np.stack(clean))).permute(1, 2, 0).numpy()
-    return from_unit(unit, dtype)
+    # What a block shows must not decide whether the picture is grey.
+    return restore(pixels, network, noise, strength=strength, tile=tile, dtype=dtype, find_grey=False)

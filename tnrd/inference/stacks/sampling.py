@@ -7,17 +7,19 @@ own planes.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from tnrd.inference.assumption import GAUSSIAN, Assumption
-from tnrd.inference.levels import NoiseLevel, given_noise
+from tnrd.inference.levels import NoiseLevel, given_noise, measured_span
 from tnrd.inference.whitening import Whitening, measured_white, whitening
 from tnrd.pixels import check_finite, to_unit
 
@@ -27,8 +29,8 @@ OfPlane = NoiseLevel | Whitening
 # Noise is estimated from the whole plane up to this side, beyond it from blocks spread evenly over it.
 SAMPLE_SIDE = 1024
 SAMPLE_BLOCK = 128
-# Of so many planes the brightest tells the white that all share.
-WHITE_PLANES = 8
+# Of so many planes the brightest tells the white that all share, and the widest the span.
+SHARING_PLANES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,8 @@ class StackAssumption:
         sigma: Of Gaussian noise: one number, or one a plane. For both kinds: None to estimate the noise once where it
             is not given, "per-plane" to estimate it in each plane.
         of_a_plane: What is known of each plane beside ``sigma``.
+        span: Of Gaussian noise: difference between the brightest and the darkest parts, for all planes; None to measure
+            it.
 
     Raises:
         ValueError: The two do not fit together.
@@ -46,6 +50,7 @@ class StackAssumption:
 
     sigma: Sigma
     of_a_plane: Assumption
+    span: float | None = None
 
     def __post_init__(self) -> None:
         kind, gain = self.of_a_plane.kind, self.of_a_plane.gain
@@ -53,6 +58,10 @@ class StackAssumption:
             raise ValueError(f'sigma must be None, a number, "{PER_PLANE}" or one number a plane, got {self.sigma!r}.')
         if kind != GAUSSIAN and self.sigma is not None and not self.is_per_plane:
             raise ValueError(f"sigma belongs to Gaussian noise, got {self.sigma!r} for the noise {kind!r}.")
+        if self.span is not None and (kind != GAUSSIAN or self.is_per_plane):
+            raise ValueError(f'span is for Gaussian noise, and not for "{PER_PLANE}", got {self.span}.')
+        if self.span is not None and not (math.isfinite(self.span) and self.span > 0):
+            raise ValueError(f"span must be a positive number, got {self.span}.")
         if gain is not None and self.is_per_plane:
             raise ValueError(f'"{PER_PLANE}" estimates gain and read noise, but a gain of {gain} is given.')
 
@@ -81,7 +90,8 @@ def noise_of(stack: da.Array, assumed: StackAssumption, *, colour: bool) -> Stac
     Args:
         stack: (..., M, N), or (..., M, N, 3) with ``colour``.
         assumed: What is known. Without ``sigma`` and ``gain``, the noise is estimated once, now, from the plane in the
-            middle; white, for photon noise, is that of the brightest of planes spread evenly over the stack.
+            middle; white, for photon noise, is that of the brightest of planes spread evenly over the stack, and the
+            span of intensities (:class:`tnrd.inference.levels.NoiseLevel`) that of the widest of them.
             "per-plane": Gaussian noise is estimated for each plane when it is denoised; photon noise and white of all
             planes now, since the halo depends on them. An array of the shape of the leading axes: one level for each
             plane; with ``colour`` also of that shape and 3 more, one for each channel.
@@ -93,9 +103,9 @@ def noise_of(stack: da.Array, assumed: StackAssumption, *, colour: bool) -> Stac
     picture = 3 if colour else 2
     leading, shape = stack.shape[: stack.ndim - picture], stack.shape[stack.ndim - picture :]
     if assumed.sigma is None:
-        return _held([_shared(stack, leading, shape, assumed.of_a_plane)], (1,) * len(leading), picture)
+        return _held([_shared(stack, leading, shape, assumed)], (1,) * len(leading), picture)
     if not assumed.is_per_plane:
-        return _held(*_given(assumed.sigma, leading, colour=colour), picture)
+        return _given(stack, assumed, leading, colour=colour)
     sample = sampled(stack, colour=colour)
     chunks = (*sample.chunks[: len(leading)], *((1,) for _ in range(picture)))
     meta = np.empty((0,) * stack.ndim, object)
@@ -107,10 +117,8 @@ def noise_of(stack: da.Array, assumed: StackAssumption, *, colour: bool) -> Stac
 
 def noise_array(noises: Sequence[OfPlane], leading: tuple[int, ...], picture: int) -> da.Array:
     """The noise of planes, in their order, as an array beside a stack whose pictures have ``picture`` axes."""
-    held = np.empty(len(noises), object)
-    held[:] = noises
     shape = (*leading, *(1,) * picture)
-    return da.from_array(held.reshape(shape), chunks=shape)
+    return da.from_array(_as_array(noises, shape), chunks=shape)
 
 
 def sampled(stack: da.Array, *, colour: bool) -> da.Array:
@@ -126,22 +134,47 @@ def sampled(stack: da.Array, *, colour: bool) -> da.Array:
     return stack.rechunk(dict.fromkeys(range(rows, stack.ndim), -1))
 
 
-def _given(sigma: Sigma, leading: tuple[int, ...], *, colour: bool) -> tuple[list[OfPlane], tuple[int, ...]]:
-    """Given levels, checked, and the shape in which they lie beside the planes."""
-    levels = np.asarray(sigma)
-    example = np.zeros((1, 1, 3) if colour else (1, 1), np.float32)
-    if levels.ndim == 0:
-        return [given_noise(levels, example)], (1,) * len(leading)
-    if levels.shape not in ({leading, (*leading, 3)} if colour else {leading}):
+def _given(stack: da.Array, assumed: StackAssumption, leading: tuple[int, ...], *, colour: bool) -> StackNoise:
+    """Given levels, checked; the span is measured when they are asked for."""
+    levels = np.asarray(assumed.sigma)
+    if levels.ndim and levels.shape not in ({leading, (*leading, 3)} if colour else {leading}):
         raise ValueError(
             f'sigma must be one number, one a plane (the shape {leading}) or "{PER_PLANE}", got the shape '
             f"{levels.shape}; maps are for single pictures (tnrd.denoise)."
         )
-    by_plane = levels.reshape(math.prod(leading), *levels.shape[len(leading) :])
-    return [given_noise(level, example) for level in by_plane], leading
+    example = np.zeros((1, 1, 3) if colour else (1, 1), np.float32)
+    by_plane = levels[None] if levels.ndim == 0 else levels.reshape(math.prod(leading), *levels.shape[len(leading) :])
+    noises = [given_noise(level, example, assumed.span or 1.0) for level in by_plane]
+    leading_of_noises = (1,) * len(leading) if levels.ndim == 0 else leading
+    if assumed.span is not None:
+        return _held(noises, leading_of_noises, example.ndim)
+    shape = (*leading_of_noises, *(1,) * example.ndim)
+    spanning = dask.delayed(_spanning)(noises, shared_span(stack, colour=colour), shape)
+    return StackNoise(da.from_delayed(spanning, shape, meta=np.empty((0,) * len(shape), object)))
 
 
-def _held(noises: list[OfPlane], leading: tuple[int, ...], picture: int) -> StackNoise:
+def shared_span(stack: da.Array, *, colour: bool) -> Any:
+    """The largest span of planes spread evenly over the stack, as a task."""
+    return dask.delayed(max)([dask.delayed(_span)(sample) for sample in _spread_planes(stack, colour=colour)])
+
+
+def _span(sample: NDArray[Any]) -> float:
+    check_finite(sample)
+    return measured_span(sample)
+
+
+def _spanning(noises: list[NoiseLevel], span: float, shape: tuple[int, ...]) -> NDArray[Any]:
+    """The noises with that span, as an array."""
+    return _as_array([dataclasses.replace(noise, span=span) for noise in noises], shape)
+
+
+def _as_array(noises: Sequence[OfPlane], shape: tuple[int, ...]) -> NDArray[Any]:
+    held = np.empty(len(noises), object)
+    held[:] = noises
+    return held.reshape(shape)
+
+
+def _held(noises: Sequence[OfPlane], leading: tuple[int, ...], picture: int) -> StackNoise:
     halvings = max(noise.halvings if isinstance(noise, Whitening) else 0 for noise in noises)
     return StackNoise(noise_array(noises, leading, picture), halvings)
 
@@ -155,21 +188,30 @@ def _measure(planes: NDArray[Any], assumed: Assumption, shape: tuple[int, ...]) 
     return noises
 
 
-def _shared(stack: da.Array, leading: tuple[int, ...], shape: tuple[int, ...], assumed: Assumption) -> OfPlane:
+def _shared(stack: da.Array, leading: tuple[int, ...], shape: tuple[int, ...], assumed: StackAssumption) -> OfPlane:
     """The noise of all planes, from the one in the middle."""
     colour = len(shape) == 3
     middle = sampled(stack[tuple(length // 2 for length in leading)], colour=colour).compute()
     check_finite(middle)
-    noise = assumed.of(middle)
+    noise = assumed.of_a_plane.of(middle)
     if isinstance(noise, NoiseLevel):
-        return noise
+        span = assumed.span or (shared_span(stack, colour=colour).compute() if leading else noise.span)
+        return dataclasses.replace(noise, span=span)
     white = measured_white(to_unit(middle), noise, shape)
-    count = math.prod(leading)
-    for plane in np.unique(np.linspace(0, count - 1, min(count, WHITE_PLANES)).astype(int)):
-        sample = sampled(stack[np.unravel_index(plane, leading)], colour=colour).compute() if leading else middle
+    for lazy in _spread_planes(stack, colour=colour) if leading else ():
+        sample = lazy.compute()
         check_finite(sample)
         white = max(white, measured_white(to_unit(sample), noise, shape))
     return whitening(to_unit(middle), noise, white, shape)
+
+
+def _spread_planes(stack: da.Array, *, colour: bool) -> list[da.Array]:
+    """Samples of a few planes spread evenly over the stack."""
+    leading = stack.shape[: stack.ndim - (3 if colour else 2)]
+    count = math.prod(leading)
+    planes = np.unique(np.linspace(0, count - 1, min(count, SHARING_PLANES)).astype(int))
+    places = [np.unravel_index(plane, leading) if leading else () for plane in planes]
+    return [sampled(stack[place], colour=colour) for place in places]
 
 
 def _measured(pixels: NDArray[Any], assumed: Assumption, shape: tuple[int, ...]) -> OfPlane:

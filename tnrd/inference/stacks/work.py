@@ -19,7 +19,7 @@ from tnrd.inference.levels import NoiseLevel
 from tnrd.inference.stacks.blocks import aligned, check_channels, check_dtype, grid, halo, restored, stored_dtype
 from tnrd.inference.stacks.errors import about
 from tnrd.inference.stacks.reference import ModelReference
-from tnrd.inference.stacks.sampling import OfPlane, StackAssumption, StackNoise, noise_array, noise_of
+from tnrd.inference.stacks.sampling import OfPlane, StackAssumption, StackNoise, noise_array, noise_of, shared_span
 from tnrd.inference.stacks.schedule import Run
 from tnrd.inference.stacks.sources import Source
 from tnrd.inference.stacks.tiff_target import check_tiff_target, tile_side, write_tiff
@@ -59,7 +59,10 @@ class Work:
         stack = da.from_array(array, chunks=chunks, meta=np.empty((0,) * array.ndim, array.dtype))
         self.stack = stack if array.ndim == 3 or self.colour else stack[..., 0]
         with about(array.location.path):
-            self.noise = noise_of(self.stack, _by_plane(assumed, source), colour=self.colour)
+            by_plane = _by_plane(assumed, source)
+            if assumed.sigma is not None and not assumed.is_per_plane and assumed.span is None:
+                by_plane = dataclasses.replace(by_plane, span=shared_span(self.stack, colour=self.colour).compute())
+            self.noise = noise_of(self.stack, by_plane, colour=self.colour)
         self.shared = self.noise.array.shape[0] == 1
         self.halo, cell = halo(network, self.noise.halvings), grid(network, self.noise.halvings)
         step = math.lcm(_SIDE_STEP, cell)
