@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from skimage import data, restoration
 from skimage.util import img_as_float
 
-from tnrd import noise
+from tnrd import noise_blocks
+from tnrd.inference.levels import estimate_noise
 from tnrd.noise import add_noise, estimate_sigma
 
 LEVELS = (5, 15, 25, 50, 75)
@@ -107,6 +108,68 @@ def test_colour_is_no_worse_than_scikit_image(data_folder: Path, level: int) -> 
     images = [image / 255 for image in load_images(data_folder / "mcmaster", channels=3)[:4]]
     ours = np.abs(mean_errors(images, level, estimate_sigma)).mean()
     assert ours <= np.abs(mean_errors(images, level, restoration.estimate_sigma)).mean()
+
+
+# --- areas without noise, and pictures without any ---
+
+
+def disc(shape: tuple[int, ...], share: float = 0.45) -> NDArray[np.bool_]:
+    y, x = np.indices(shape[:2])
+    return (y - shape[0] / 2) ** 2 + (x - shape[1] / 2) ** 2 < (share * min(shape[:2])) ** 2
+
+
+def in_8_bit(image: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("value", [0, 77, 128, 255])
+@pytest.mark.parametrize("level", [3, 10, 25, 40])
+def test_an_area_of_one_value_is_not_what_is_measured(level: int, value: int) -> None:
+    """A round field on a plain ground, a box in a corner: they counted as flat, and the picture as free of noise."""
+    noisy = in_8_bit(add_noise(data.camera()[:320, :320] / 255, level / 255, 1))
+    assert 255 * estimate_sigma(noisy) == pytest.approx(level, rel=0.12)
+    round_field, boxed = noisy.copy(), noisy.copy()
+    round_field[~disc(noisy.shape)] = value
+    boxed[:40, :90] = value
+    for picture in (round_field, boxed):
+        assert estimate_sigma(picture) == pytest.approx(estimate_sigma(noisy), rel=0.05)
+        assert estimate_sigma(picture / 255) == pytest.approx(estimate_sigma(picture), rel=1e-3)
+
+
+def test_a_noisy_photograph_on_a_screenshot_is_measured() -> None:
+    screenshot = np.full((500, 700), 235, np.uint8)
+    screenshot[:30], screenshot[40:300:12, 400:650] = 60, 90  # a bar, and lines of a text
+    screenshot[100:356, 60:316] = in_8_bit(add_noise(data.camera()[:256, :256] / 255, 20 / 255, 1))
+    assert 255 * estimate_sigma(screenshot) == pytest.approx(20, rel=0.05)
+
+
+@pytest.mark.parametrize("ground", [255, 230])
+def test_a_drawing_has_no_noise(ground: int) -> None:
+    y, x = np.mgrid[:400, :600]
+    drawing = np.full((400, 600), float(ground))
+    for k in range(12):  # smooth curves with soft edges, of many slopes
+        distance = np.abs(y - 200 - 150 * np.sin(x / (20 + 9 * k) + k))
+        drawing = np.minimum(drawing, ground - 20 * k * np.clip(2 - distance, 0, 1))
+    assert estimate_sigma(np.rint(drawing).astype(np.uint8)) == 0
+
+
+@pytest.mark.parametrize("value", [(0, 0, 0), (255, 255, 255), (128, 128, 128), (50, 130, 180)])
+def test_of_colours_too_and_their_luminance_and_chrominance(value: tuple[int, int, int]) -> None:
+    """A black patch has no chrominance, like much of any picture: it once made the noise of the colours 0."""
+    noisy = in_8_bit(add_noise(data.astronaut()[:320, :320] / 255, 25 / 255, 2))
+    noisy[~disc(noisy.shape)] = value
+    noise = estimate_noise(noisy)
+    assert noise.planes is not None
+    np.testing.assert_allclose(255 * noise.levels, 25, rtol=0.08)
+    np.testing.assert_allclose(255 * noise.planes, 25, rtol=0.08)
+    assert noise.is_alike
+
+
+def test_blown_out_highlights_do_not_hide_the_noise_of_colours() -> None:
+    bright = np.clip(1.2 * data.astronaut()[:320, :320] / 255, 0, 1)
+    noise = estimate_noise(in_8_bit(add_noise(bright, 15 / 255, 3)))
+    assert noise.planes is not None
+    np.testing.assert_allclose(255 * noise.planes, 15, rtol=0.12)
 
 
 # --- what must not matter, and what must scale ---
@@ -221,11 +284,11 @@ def test_small_pictures_are_right_in_the_mean(size: int, low: float, high: float
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
 def test_the_number_of_blocks_is_bounded(rows: int, columns: int) -> None:
-    stride = noise.block_stride(rows, columns)
+    stride = noise_blocks.block_stride(rows, columns)
     assert stride % 2 == 1
     count = [-(-rows // s) * -(-columns // s) for s in (stride, max(1, stride - 2))]
-    assert count[0] <= noise._MAX_BLOCKS
-    assert stride == 1 or count[1] > noise._MAX_BLOCKS
+    assert count[0] <= noise_blocks._MAX_BLOCKS
+    assert stride == 1 or count[1] > noise_blocks._MAX_BLOCKS
 
 
 def test_large_pictures_take_little_memory() -> None:

@@ -10,30 +10,35 @@ to the picture, and blocks with clipped pixels are left out.
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import binary_dilation
 
-from tnrd.moments import dct_basis
+from tnrd.noise_blocks import (
+    constant_parts,
+    constant_squares,
+    flat_noise_variance,
+    least_flat,
+    measure_blocks,
+    pixels_in_blocks,
+    without_frame,
+)
 from tnrd.pixels import unit_of
 
-_BLOCK = 8
-# Below this many blocks the variance of a frequency is itself too uncertain; above it, only flat blocks are taken. With
-# a stride of one, neighbours tell nearly the same, and more of them are needed.
-_MIN_FLAT = 25
-_MIN_FLAT_NEIGHBOURS = 100
-# Bounds time and memory: 2^16 overlapping blocks are all of a 256 x 256 picture.
-_MAX_BLOCKS = 1 << 16
-_CHUNK = 1 << 13
 # A block counts as clipped with more than this many pixels at the channel's extremes (tolerating none would pick out
 # blocks whose noise happens to be weak), and clipped blocks are left out when this share of all blocks remains.
-_MAX_EXTREME_PIXELS = 2
+MAX_CLIPPED = 2
 _MIN_USABLE_SHARE = 0.01
-_FRAMES = 2
-_MAX_ITERATIONS = 20
-_TOLERANCE = 1e-4
+# What is left between areas of one value is noise if of its blocks this share is flat (noise of 2 to 50 on the 8-bit
+# scale on photographs: 0.001 to 0.5, most above 0.01; drawings, screenshots and JPEG without noise: none), and if their
+# high frequencies vary by no more than this from their mean (0.02 to 0.25; 0.2 to 1.8).
+_LEAST_FLAT_SHARE = 0.003
+_MOST_UNEVEN = 0.2
+# So much of the range of intensities would be plain to see on the areas of one value that a drawing has.
+_STRONG = 3 / 255
 # Within these bounds single precision neither overflows nor loses digits.
 _LARGEST_VALUE = 1e30
 _SMALLEST_RANGE = 1e-30
@@ -111,6 +116,27 @@ def estimate_sigma(
     return float(np.sqrt(np.mean(sigmas**2))) if average_sigmas else sigmas
 
 
+def estimate_sigma_of_planes(rgb: NDArray[Any], matrix: NDArray[Any]) -> NDArray[np.float64]:
+    """As :func:`estimate_sigma`, of linear combinations of the channels.
+
+    What is clipped, or has one value, is seen in the channels: it lies anywhere between the extremes of their
+    combinations.
+
+    Args:
+        rgb: (M, N, C), floats.
+        matrix: (P, C), a plane a row.
+
+    Returns:
+        Of the planes, (P,).
+    """
+    ends = (rgb == rgb.min(axis=(0, 1))) | (rgb == rgb.max(axis=(0, 1)))
+    ignored = ends.any(axis=2)
+    if min(rgb.shape[:2]) >= 3:
+        ignored |= binary_dilation(np.pad(constant_squares(rgb).all(axis=2), 1), np.ones((3, 3)))
+    planes = np.moveaxis(rgb @ matrix.T.astype(rgb.dtype), 2, 0)
+    return np.array([_estimate_channel(plane, ignored) for plane in planes])
+
+
 def _as_real_array(image: ArrayLike) -> NDArray[Any]:
     array = np.asarray(image)
     if array.dtype.kind not in "biuf":
@@ -133,143 +159,55 @@ def _channels(image: NDArray[Any], channel_axis: int | None) -> NDArray[Any]:
     return np.moveaxis(image, channel_axis, 0)
 
 
-def _estimate_channel(channel: NDArray[Any]) -> float:
-    """Sigma of one (M, N) channel on the [0, 1] scale."""
+def _estimate_channel(channel: NDArray[Any], ignored: NDArray[np.bool_] | None = None) -> float:
+    """Sigma of one (M, N) channel on the [0, 1] scale; ``ignored`` pixels count as clipped."""
     low, high = float(channel.min()), float(channel.max())  # NaN if the channel holds one
     if not max(-low, high) < _LARGEST_VALUE:
         raise ValueError(f"The image must hold finite values below 1e30, got values from {low} to {high}.")
     if high - low < _SMALLEST_RANGE:
         return 0.0
-    channel = without_frame(channel)
+    inside = without_frame(channel)
+    channel = channel[inside]
     texture, squares, extremes = measure_blocks(channel, low, high)
-    usable, least = extremes <= _MAX_EXTREME_PIXELS, least_flat(channel.shape)
-    if not usable.all() and usable.sum() >= max(least, _MIN_USABLE_SHARE * usable.size):
-        texture, squares = texture[usable], squares[:, usable]
-    return float(np.sqrt(flat_noise_variance(texture, squares, least)[0])) * (high - low) * unit_of(channel.dtype)
+    if ignored is not None:
+        extremes = pixels_in_blocks(ignored[inside])
+    blocks = _Blocks(texture, squares, least_flat(channel.shape))
+    usable = blocks.usable(extremes <= MAX_CLIPPED)
+    variance, is_noise = blocks.variance(usable)
+    if not is_noise:
+        # Areas of one value may be all that counts as flat; or what they leave is no noise, but a drawing.
+        live = usable & ~constant_parts(channel)
+        found, is_noise = blocks.variance(live) if np.count_nonzero(live) >= blocks.least else (0.0, False)
+        if is_noise:
+            variance = max(variance, found)
+        elif math.sqrt(variance) > _STRONG and not usable.all():
+            variance = min(variance, blocks.variance(np.ones_like(usable))[0])
+    return math.sqrt(variance) * (high - low) * unit_of(channel.dtype)
 
 
-def without_frame(channel: NDArray[Any]) -> NDArray[Any]:
-    """The channel without rows and columns of one value at its sides, and once more without those that follow.
+class _Blocks(NamedTuple):
+    """Of B blocks the texture (B,) and the squares of the high frequencies (K, B), and how many are flat at least."""
 
-    A frame holds no noise, and would be all that counts as flat. At least 16 rows and columns stay, or all do.
-    """
-    inside = channel
-    for _ in range(_FRAMES):
-        for _ in range(4):  # the upper side, which turns
-            differs = (inside != inside[0, 0]).any(axis=1)
-            inside = np.rot90(inside[int(np.argmax(differs)) :])
-    return inside if min(inside.shape) >= 2 * _BLOCK else channel
+    texture: NDArray[np.float32]
+    squares: NDArray[np.float32]
+    least: int
 
+    def usable(self, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Those that are wanted, if enough of them are; else all."""
+        enough = np.count_nonzero(wanted) >= max(self.least, _MIN_USABLE_SHARE * wanted.size)
+        return wanted if enough else np.ones_like(wanted)
 
-def measure_blocks(
-    channel: NDArray[Any], low: float, high: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-    """Texture, squared high-frequency coefficients and number of extreme pixels of B blocks.
+    def variance(self, chosen: NDArray[np.bool_]) -> tuple[float, bool]:
+        """The variance of the noise in chosen blocks, and whether it looks like white noise at all.
 
-    Intensities are divided by ``high - low``, so that the estimate follows any scaling of the picture.
-
-    Returns:
-        The mean square of the low-frequency coefficients (B,), the squares of the high-frequency ones (K, B) and the
-        count of pixels equal to ``low`` or ``high`` (B,).
-    """
-    shape = (min(_BLOCK, channel.shape[0]), min(_BLOCK, channel.shape[1]))
-    stride = stride_of(channel.shape)
-    fine, low_count = _high_frequencies(shape)
-    windows = sliding_window_view(channel, shape)[::stride, ::stride]
-    rows_at_once = max(1, _CHUNK // windows.shape[1])
-    textures, squares, extremes = [], [], []
-    for start in range(0, windows.shape[0], rows_at_once):
-        # (pixel row, pixel column, block row, block column): copies then run along the rows of the picture.
-        blocks = windows[start : start + rows_at_once].transpose(2, 3, 0, 1)
-        steps = _steps_within(blocks, high - low)
-        noisy = (fine @ steps) ** 2
-        # Parseval: the low frequencies hold what is left of the block's variance.
-        energy = np.einsum("pb,pb->b", steps, steps) - steps.sum(axis=0) ** 2 / len(steps)
-        textures.append(np.maximum(energy - noisy.sum(axis=0), 0) / max(1, low_count))
-        squares.append(noisy)
-        extremes.append(_count_extremes(blocks, low, high))
-    return np.concatenate(textures), np.concatenate(squares, axis=1), np.concatenate(extremes)
-
-
-def _steps_within(blocks: NDArray[Any], scale: float) -> NDArray[np.float32]:
-    """Differences from each block's first pixel, over ``scale``, as (pixels, blocks).
-
-    The DCT without its constant does not see the subtraction, but it keeps weak noise on a bright picture exact in
-    float32, and a constant block exactly zero.
-    """
-    steps = np.empty(blocks.shape, dtype=np.float32)
-    wide = np.promote_types(blocks.dtype, np.float32)
-    np.subtract(blocks, blocks[:1, :1], out=steps, dtype=wide, casting="same_kind")
-    steps *= np.float32(1.0 / scale)
-    return steps.reshape(blocks.shape[0] * blocks.shape[1], -1)
-
-
-def _count_extremes(blocks: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    is_extreme = (blocks == low) | (blocks == high)
-    counts: NDArray[np.uint8] = is_extreme.reshape(blocks.shape[0] * blocks.shape[1], -1).sum(axis=0, dtype=np.uint8)
-    return counts
-
-
-def stride_of(shape: tuple[int, ...]) -> int:
-    """The stride of the blocks of a channel, (M, N)."""
-    return block_stride(*(side - min(_BLOCK, side) + 1 for side in shape))
-
-
-def least_flat(shape: tuple[int, ...]) -> int:
-    """How many blocks of a channel, (M, N), are measured at least."""
-    return _MIN_FLAT_NEIGHBOURS if stride_of(shape) == 1 else _MIN_FLAT
-
-
-def block_stride(rows: int, columns: int) -> int:
-    """The smallest odd stride of blocks that leaves at most ``_MAX_BLOCKS`` blocks.
-
-    Odd, so that all positions relative to the 8x8 grid of a JPEG file occur equally often.
-    """
-    stride = 1
-    while -(-rows // stride) * -(-columns // stride) > _MAX_BLOCKS:
-        stride += 2
-    return stride
-
-
-def _high_frequencies(shape: tuple[int, int]) -> tuple[NDArray[np.float32], int]:
-    """High frequencies of the orthonormal 2-D DCT, as rows over the block's pixels, and the number of low ones.
-
-    High means (i + 1/2)/rows + (j + 1/2)/columns >= 5/4 for the frequency (i, j), for 8x8 the 21 with i + j >= 9. The
-    constant is neither.
-    """
-    basis = np.kron(dct_basis(shape[0]), dct_basis(shape[1])).astype(np.float32)
-    i, j = np.indices(shape)
-    high = ((i + 0.5) / shape[0] + (j + 0.5) / shape[1] >= 1.25).ravel()
-    return basis[high], int(np.count_nonzero(~high)) - 1
-
-
-def flat_noise_variance(
-    texture: NDArray[np.float32], squares: NDArray[np.float32], least: int
-) -> tuple[float, NDArray[np.bool_]]:
-    """Iterate variance -> flat blocks -> variance, from the flattest blocks, to the fixed point.
-
-    Args:
-        texture: Mean square of the low frequencies of B blocks, (B,).
-        squares: Squares of their high frequencies, (K, B).
-        least: That many count as flat at least.
-
-    Returns:
-        The variance of the noise, and which blocks counted as flat, (B,).
-    """
-    least = min(least, texture.size)
-    flattest = np.zeros(texture.size, dtype=bool)
-    flattest[np.argpartition(texture, least - 1)[:least]] = True
-    flat, variance = flattest, _median_of_means(squares, flattest)
-    for _ in range(_MAX_ITERATIONS):
-        flat = texture <= variance
-        if np.count_nonzero(flat) < least:
-            flat = flattest
-        previous, variance = variance, _median_of_means(squares, flat)
-        if abs(variance - previous) <= _TOLERANCE * variance:
-            break
-    return variance, flat
-
-
-def _median_of_means(squares: NDArray[np.float32], chosen: NDArray[np.bool_]) -> float:
-    # A product with 0 and 1 is ten times faster than copying the chosen columns.
-    return float(np.median(squares @ chosen.astype(np.float32))) / np.count_nonzero(chosen)
+        Then many blocks have no more in the low frequencies than in the high ones, and those as much in each of these.
+        Edges and letters, all that there is in a drawing between areas of one value, have neither.
+        """
+        texture, squares = self.texture, self.squares
+        if not chosen.all():
+            texture, squares = texture[chosen], squares[:, chosen]
+        variance, flat = flat_noise_variance(texture, squares, self.least)
+        by_frequency = squares[:, flat].mean(axis=1)
+        is_even = by_frequency.std() <= _MOST_UNEVEN * by_frequency.mean()
+        are_flat = np.count_nonzero(texture <= variance) >= _LEAST_FLAT_SHARE * texture.size
+        return variance, bool(variance > 0 and is_even and are_flat)

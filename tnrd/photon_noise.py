@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import uniform_filter
 
-from tnrd.noise import flat_noise_variance, least_flat, measure_blocks, stride_of, without_frame
+from tnrd.noise import MAX_CLIPPED
+from tnrd.noise_blocks import (
+    flat_noise_variance,
+    least_flat,
+    measure_blocks,
+    stride_of,
+    without_frame,
+)
 from tnrd.pixels import as_pixels, to_unit
 
 _GROUPS = 24
@@ -82,7 +89,7 @@ def noise_curve(
     low, high = float(channel.min()), float(channel.max())
     if high - low < 1e-12:
         return np.array([low]), np.array([0.0]), np.array([1.0])
-    channel = without_frame(channel)
+    channel = channel[without_frame(channel)]
     texture, squares, extremes = measure_blocks(channel, low, high)
     stride = stride_of(channel.shape)
     # Means of the same blocks, from running sums over the picture.
@@ -90,7 +97,7 @@ def noise_curve(
     running = uniform_filter(channel.astype(np.float64), _BLOCK, mode="nearest")
     means = running[centre:, centre:][: channel.shape[0] - _BLOCK + 1, : channel.shape[1] - _BLOCK + 1]
     means = means[::stride, ::stride].ravel()
-    usable = extremes <= 2  # clipped blocks would tell of too little noise at the ends
+    usable = extremes <= MAX_CLIPPED  # clipped blocks would tell of too little noise at the ends
     if usable.sum() >= _LEAST_BLOCKS:
         texture, squares, means = texture[usable], squares[:, usable], means[usable]
     edges = np.quantile(means, np.linspace(0, 1, min(_GROUPS, max(1, means.size // _LEAST_BLOCKS)) + 1))

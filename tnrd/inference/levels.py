@@ -161,10 +161,9 @@ def measured_span(pixels: NDArray[Any]) -> float:
 def _divided(levels: NDArray[np.float32], pixels: NDArray[Any]) -> NDArray[np.float32] | None:
     """Levels of the planes, of the same power as those of the channels."""
     from tnrd.colour import opponent_matrix
-    from tnrd.noise import estimate_sigma
+    from tnrd.noise import estimate_sigma_of_planes
 
-    planes = to_unit(_sample(pixels)) @ opponent_matrix().numpy().T.astype(np.float32)
-    measured = np.asarray(estimate_sigma(planes, channel_axis=-1), dtype=np.float32)
+    measured = estimate_sigma_of_planes(to_unit(_sample(pixels)), opponent_matrix().numpy()).astype(np.float32)
     if not measured.any():
         return None
     return np.asarray(measured * (np.linalg.norm(levels) / np.linalg.norm(measured)), dtype=np.float32)
