@@ -167,7 +167,7 @@ def test_what_is_to_be_said_of_a_picture_is_noted(batch: Batch, folder: Path) ->
     result = batch(sigma=0.1, format="TIFF")
     assert result.remarked == 1
     record = next(r for r in lines(Path(result.manifest)) if r["output"] == "f.tif")
-    assert "taken on the [0, 1] scale" in record["remarks"][0]
+    assert "counts 255 steps up to 1" in record["remarks"][0]
     assert batch(sigma=0.1, format="BMP", output=folder.parent / "bmp").remarked == 1
 
 

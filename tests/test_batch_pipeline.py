@@ -16,10 +16,11 @@ import torch
 from tnrd.config import TNRDConfig
 from tnrd.image_io import Picture
 from tnrd.inference.batch import pipeline
-from tnrd.inference.batch.bench import Bench, Prepared, Settings, StoppedError
+from tnrd.inference.batch.bench import Bench, Prepared, StoppedError
 from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import Record
 from tnrd.inference.batch.plan import Job
+from tnrd.inference.batch.settings import Settings
 from tnrd.inference.levels import NoiseLevel, given_noise
 from tnrd.model import TNRD
 

@@ -196,7 +196,7 @@ def test_floats_far_beyond_1_are_mentioned(cli: Cli, tmp_path: Path, weights: Pa
     write_image(tmp_path / "in.tif", Picture(255 * noisy_pixels(dtype="float32")))
     run = cli(tmp_path / "in.tif", tmp_path / "out.tif", "--sigma", 20, "--model", weights)
     assert run.status == 0
-    assert "floating-point pictures are taken on the [0, 1] scale" in one_sentence(run.err)
+    assert "what is given of the noise counts 255 steps up to 1" in one_sentence(run.err)
 
 
 # --- The receipt ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from skimage import data
 import tnrd
 from tnrd.cli import main
 from tnrd.degradations import add_poisson_gaussian
+from tnrd.image_io import Picture, read_image, write_image
+from tnrd.metrics import psnr
 
 CLEAN = data.camera()[100:260, 120:280] / 255
 
@@ -65,20 +68,64 @@ def test_photon_noise_is_measured_and_said(photons: Path, capfd: pytest.CaptureF
     assert "The estimated photon noise: gain = 4" in capfd.readouterr().err
 
 
-def test_correlated_noise_is_said_with_what_can_help(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def psnr_of(path: Path) -> float:
+    return psnr(CLEAN, np.asarray(Image.open(path)) / 65535)
+
+
+def test_correlated_noise_is_said_and_has_an_option(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    noise = gaussian_filter(np.random.default_rng(0).standard_normal(CLEAN.shape), 0.7)
+    path, out = save(tmp_path, CLEAN + 12 / 255 * noise / noise.std()), tmp_path / "out.png"
+    assert main([str(path), str(out), "--model", "fast"]) == 0
+    told = capfd.readouterr().err
+    assert "--noise correlated takes sigma = 1" in told
+    by_default = psnr_of(out)
+    assert main([str(path), str(out), "--model", "fast", "--noise", "correlated", "--overwrite", "--json"]) == 0
+    said = capfd.readouterr()
+    receipt = json.loads(said.out)
+    assert receipt["noise"] == "correlated"
+    assert 11 < receipt["sigma"]["values"][0] < 25
+    assert "--noise" not in said.err
+    assert psnr_of(out) > by_default + 1.5
+
+
+def test_correlated_noise_of_many_files_and_of_stacks(tmp_path: Path) -> None:
     noise = gaussian_filter(np.random.default_rng(0).standard_normal(CLEAN.shape), 0.7)
     path = save(tmp_path, CLEAN + 12 / 255 * noise / noise.std())
-    assert main([str(path), str(tmp_path / "out.png"), "--model", "fast"]) == 0
-    told = capfd.readouterr().err
-    assert "correlated from pixel to pixel" in told
-    assert "--sigma 1" in told
-    assert "half its size" in told
+    options = ["--model", "fast", "--noise", "correlated", "--quiet"]
+    assert main([str(path), str(tmp_path / "one.png"), *options]) == 0
+    (tmp_path / "many").mkdir()
+    assert main([str(path), str(tmp_path / "many"), *options]) == 0
+    one = np.asarray(Image.open(tmp_path / "one.png"))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "many" / path.name)), one)
+    tifffile, _ = pytest.importorskip("tifffile"), pytest.importorskip("dask")
+    tifffile.imwrite(tmp_path / "stack.tif", np.asarray(Image.open(path))[None].repeat(2, 0))
+    assert main([str(tmp_path / "stack.tif"), str(tmp_path / "clean.tif"), "--stack", *options]) == 0
+    np.testing.assert_allclose(tifffile.imread(tmp_path / "clean.tif")[1].astype(int), one, atol=1)
 
 
-def test_white_noise_is_not_called_correlated(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_white_noise_gets_no_hint(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = save(tmp_path, CLEAN + 12 / 255 * np.random.default_rng(0).standard_normal(CLEAN.shape))
     assert main([str(path), str(tmp_path / "out.png"), "--model", "fast"]) == 0
-    assert "correlated" not in capfd.readouterr().err
+    assert "--noise" not in capfd.readouterr().err
+
+
+def test_photon_noise_taken_for_white_gets_a_hint(photons: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([str(photons), str(photons.with_name("out.png")), "--model", "fast"]) == 0
+    said = capfd.readouterr().err
+    assert "--noise poisson-gaussian treats it so" in said
+    assert "in steps of the file" in said
+
+
+def test_floats_on_a_scale_of_their_own_are_said_in_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    noisy = 4000 * (CLEAN + 12 / 255 * np.random.default_rng(0).standard_normal(CLEAN.shape))
+    write_image(tmp_path / "counts.tif", Picture(noisy.astype(np.float32)))
+    assert main([str(tmp_path / "counts.tif"), str(tmp_path / "out.tif"), "--model", "fast"]) == 0
+    said = capfd.readouterr().err
+    assert re.search(r"sigma = 1[89]\d\.?\d* in the file's own unit\.", said)
+    assert "models cover" not in said
+    assert psnr(CLEAN, read_image(tmp_path / "out.tif").pixels / 4000) > psnr(CLEAN, noisy / 4000) + 4
+    assert main([str(tmp_path / "counts.tif"), str(tmp_path / "b.tif"), "--sigma", "20", "--model", "fast"]) == 0
+    assert "counts 255 steps up to 1" in capfd.readouterr().err
 
 
 def test_many_files_with_photon_noise(photons: Path, tmp_path: Path) -> None:
@@ -105,6 +152,8 @@ def test_many_files_with_photon_noise(photons: Path, tmp_path: Path) -> None:
         (["--noise", "poisson-gaussian", "--offset", "2"], "--offset says nothing without --gain"),
         (["--noise", "poisson-gaussian", "--sigma", "5"], "--sigma is for Gaussian noise"),
         (["--noise", "poisson-gaussian", "--read-noise", "5"], "says nothing without --gain"),
+        (["--noise", "correlated", "--sigma", "5"], "--noise correlated measures the level"),
+        (["--noise", "correlated", "--gain", "5"], "need --noise poisson-gaussian"),
         (["--noise", "poisson-gaussian", "--gain", "0"], "gain must lie in"),
         (["--noise", "poisson-gaussian", "--gain", "-1"], "gain must lie in"),
     ],

@@ -75,6 +75,14 @@ def estimate_photon_noise(image: ArrayLike, *, channel_axis: int | None = None) 
     return _line(means, variances, counts)
 
 
+def growth_with_brightness(noise: PhotonNoise, pixels: NDArray[np.float32]) -> float:
+    """How many times as strong the noise is in the brightest parts of a picture as in the darkest."""
+    dark, bright = np.quantile(pixels, [0.02, 0.98])
+    variances = [noise.gain * max(0.0, float(u) - noise.offset) + noise.read_noise**2 for u in (dark, bright)]
+    least = _LEAST_SHARE * variances[1]
+    return math.sqrt(variances[1] / max(variances[0], least)) if least > 0 else 1.0
+
+
 def noise_curve(
     channel: NDArray[np.float32],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -124,6 +132,8 @@ def _line(means: NDArray[np.float64], variances: NDArray[np.float64], counts: ND
     for _ in range(_ROUNDS):
         slope, intercept = _weighted_line(means, variances, weights)
         fitted = slope * means + intercept
+        if not fitted.any():  # no noise at all
+            return PhotonNoise(0.0, 0.0)
         fitted = np.maximum(fitted, _LEAST_SHARE * fitted.max())
         # The certainty of a variance is a share of it; groups far off the line, textured throughout, count less.
         excess = (variances - fitted) / fitted

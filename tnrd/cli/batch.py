@@ -17,9 +17,9 @@ from tnrd.cli.options import assumed
 from tnrd.cli.reporting import INPUT, OUTPUT, SOME_FAILED, USAGE, WEIGHTS, CommandError, ending, say, to_stdout
 
 if TYPE_CHECKING:
-    from tnrd.inference.batch.bench import Settings
     from tnrd.inference.batch.plan import Plan
     from tnrd.inference.batch.run import BatchResult
+    from tnrd.inference.batch.settings import Settings
     from tnrd.inference.batch.shards import Shard
 
 _BLOCK = 1 << 16

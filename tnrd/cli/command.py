@@ -24,7 +24,6 @@ from tnrd.cli.reporting import (
     WEIGHTS,
     CommandError,
     TerminatedError,
-    as_level,
     check_stdout,
     ending,
     open_closed_streams,
@@ -114,7 +113,7 @@ def _run_one(options: argparse.Namespace) -> int:
     with timed(seconds, "load"):
         file, model = _load(options, picture, noise)
     if not options.quiet and not is_given:
-        _say_noise(noise, picture)
+        _say_noise(options, noise, picture)
     with timed(seconds, "denoise"):
         picture = _restored(options, picture, model, noise)
     with timed(seconds, "write"):
@@ -170,8 +169,9 @@ def _read(options: argparse.Namespace) -> Picture:
     limit = {} if options.max_pixels is None else {"max_pixels": options.max_pixels}
     with ending(INPUT, ImageError, OSError):
         picture = read_image(sys.stdin.buffer.read() if options.input == "-" else options.input, **limit)
-    if picture.pixels.dtype.kind == "f" and picture.pixels.max() > 2 and not options.quiet:
-        say(f"The intensities reach {picture.pixels.max():g}; floating-point pictures are taken on the [0, 1] scale.")
+    is_given = options.sigma is not None or options.gain is not None
+    if is_given and picture.pixels.dtype.kind == "f" and picture.pixels.max() > 2 and not options.quiet:
+        say(f"The intensities reach {picture.pixels.max():g}, but what is given of the noise counts 255 steps up to 1.")
     return picture
 
 
@@ -214,28 +214,24 @@ def _noise(options: argparse.Namespace, picture: Picture) -> tuple[Noise, bool]:
         return assumption.of(picture.pixels), assumption.is_given
 
 
-def _say_noise(noise: Noise, picture: Picture) -> None:
-    from tnrd.correlated_noise import noise_across_scales
-    from tnrd.inference.levels import MAX_SIGMA
+def _say_noise(options: argparse.Namespace, noise: Noise, picture: Picture) -> None:
+    from tnrd.cli.noise_report import described_level, hint_for
     from tnrd.photon_noise import PhotonNoise
 
     if isinstance(noise, PhotonNoise):
         gain, read_noise, offset = (255 * value for value in noise)
         black = f", black = {offset:.3g}" if offset else ""
-        say(f"The estimated photon noise: gain = {gain:.3g}, read noise = {read_noise:.3g}{black} on the 8-bit scale.")
-        return
-    found = ", ".join(as_level(level) for level in noise.levels)
-    channels = " (red, green, blue)" if len(noise.levels) == 3 else ""
-    say(f"The estimated noise level is sigma = {found}{channels} on the 8-bit scale.")
-    if noise.levels.max() > 0.999 * MAX_SIGMA:
-        say("That is the most that the models cover; the noise may be stronger.")
-    scales = noise_across_scales(picture.pixels, channel_axis=-1 if picture.pixels.ndim == 3 else None)
-    if scales.is_correlated:
+        none = "" if gain else " That is no photon noise: the level does not depend on the brightness."
         say(
-            "The noise is correlated from pixel to pixel, as after a camera's JPEG, and the model takes it for white: "
-            f"much of it will stay. What can help: --sigma {255 * scales.coarse:.0f}, which smooths more, or to scale "
-            "the picture down to half its size first."
+            f"The estimated photon noise: gain = {gain:.3g}, read noise = {read_noise:.3g}{black} on the 8-bit scale."
+            f"{none}"
         )
+        return
+    say(f"The estimated noise level is {described_level(noise, picture.pixels.dtype)}.")
+    if options.noise == "gaussian":
+        hint = hint_for(noise, picture.pixels)
+        if hint:
+            say(hint)
     if not noise.levels.any():
         say("That is no noise: the picture stays as it is.")
 

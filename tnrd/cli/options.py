@@ -102,9 +102,10 @@ def parser() -> argparse.ArgumentParser:
     add("--sigma", type=_sigma, metavar="S", help="noise level on the 8-bit scale, 0 to 100; estimated when not given")
     add(
         "--noise",
-        choices=("gaussian", "poisson-gaussian"),
+        choices=("gaussian", "poisson-gaussian", "correlated"),
         default="gaussian",
-        help="of a sensor: poisson-gaussian, photon and read noise (default: gaussian)",
+        help="noise model: gaussian, white noise of one level (the default); poisson-gaussian, photon and read noise; "
+        "correlated, as in a camera's JPEG or a scan: smooths more, by the level at lower resolution",
     )
     add("--gain", type=_positive, metavar="G", help="of photon noise: 8-bit steps a photon; estimated when not given")
     add("--read-noise", type=_at_least_0, metavar="R", help="of photon noise: its level at black, in 8-bit steps")
@@ -237,6 +238,8 @@ def check_noise(options: argparse.Namespace) -> None:
     photons = options.noise == "poisson-gaussian"
     if photons and options.sigma is not None:
         raise CommandError(USAGE, "--sigma is for Gaussian noise; photon noise has --gain and --read-noise.")
+    if options.noise == "correlated" and options.sigma is not None:
+        raise CommandError(USAGE, "--noise correlated measures the level; --sigma gives it.")
     others = {"--read-noise": options.read_noise, "--offset": options.offset}
     if not photons and any(value is not None for value in (options.gain, *others.values())):
         raise CommandError(USAGE, "--gain, --read-noise and --offset need --noise poisson-gaussian.")

@@ -98,7 +98,7 @@ def _noise_receipt(done: VolumeReport, known: Assumption) -> dict[str, Any]:
     from tnrd.photon_noise import PhotonNoise
 
     source = {"unit": "8-bit", "source": "given" if known.is_given else "estimated"}
-    if known.kind == "gaussian":
+    if known.kind != "poisson-gaussian":
         return {"values": [round(255 * level, 4) for level in done.sigma], **source}
     in_8_bit = {name: [255 * getattr(noise, name) for noise in done.photon_noise] for name in PhotonNoise._fields}
     return {**in_8_bit, **source}

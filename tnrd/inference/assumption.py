@@ -1,4 +1,4 @@
-"""What is assumed of the noise: white Gaussian, or that of a sensor; given, or to be measured in each picture."""
+"""What is assumed of the noise: white Gaussian, correlated, or that of a sensor; given, or measured in each picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tnrd.inference.levels import MAX_SIGMA, NoiseLevel, estimate_noise, given_noise
+from tnrd.inference.levels import MAX_SIGMA, NoiseLevel, estimate_correlated_noise, estimate_noise, given_noise
 from tnrd.inference.photons import photon_noise, restore_photon_noise
 from tnrd.inference.restore import Progress, check_model, restore
 from tnrd.inference.whitening import given_photon_noise
@@ -16,7 +16,7 @@ from tnrd.model import TNRD
 from tnrd.photon_noise import PhotonNoise
 from tnrd.pixels import from_unit, to_unit
 
-GAUSSIAN, POISSON_GAUSSIAN = KINDS = ("gaussian", "poisson-gaussian")
+GAUSSIAN, CORRELATED, POISSON_GAUSSIAN = KINDS = ("gaussian", "correlated", "poisson-gaussian")
 Noise = NoiseLevel | PhotonNoise
 
 
@@ -25,7 +25,9 @@ class Assumption:
     """A kind of noise, with the parameters that are known.
 
     Attributes:
-        kind: "gaussian", or "poisson-gaussian": var(f) = gain (u - offset) + read_noise^2.
+        kind: "gaussian"; "correlated", which is denoised as white noise of the level that it has at lower resolution
+            (:func:`tnrd.correlated_noise.noise_across_scales`), all of its frequencies so being covered; or
+            "poisson-gaussian": var(f) = gain (u - offset) + read_noise^2.
         sigma: Standard deviation of Gaussian noise on the [0, 1] scale; None to estimate it in each picture.
         gain: Signal of one photon on that scale; None to estimate it, together with the others.
         read_noise: Standard deviation at black on that scale; 0 where only the gain is given.
@@ -44,9 +46,9 @@ class Assumption:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"noise must be one of {', '.join(KINDS)}, got {self.kind!r}.")
-        if self.kind == GAUSSIAN and (self.gain, self.read_noise, self.offset) != (None, None, None):
+        if self.kind != POISSON_GAUSSIAN and (self.gain, self.read_noise, self.offset) != (None, None, None):
             raise ValueError(f"gain, read_noise and offset belong to the noise {POISSON_GAUSSIAN!r}, got {self}.")
-        if self.kind == POISSON_GAUSSIAN and self.sigma is not None:
+        if self.kind != GAUSSIAN and self.sigma is not None:
             raise ValueError(f"sigma belongs to Gaussian noise, got {self}.")
         if self.sigma is not None and not 0 <= self.sigma <= MAX_SIGMA * (1 + 1e-6):
             raise ValueError(
@@ -67,12 +69,14 @@ class Assumption:
         """
         if self.kind == GAUSSIAN:
             return estimate_noise(pixels) if self.sigma is None else given_noise(self.sigma, pixels)
+        if self.kind == CORRELATED:
+            return estimate_correlated_noise(pixels)
         return given_photon_noise(self.gain, self.read_noise, self.offset) or photon_noise(pixels)
 
     @property
     def receipt(self) -> dict[str, Any]:
         """What was given, on the 8-bit scale, for a receipt."""
-        if self.kind == GAUSSIAN:
+        if self.kind != POISSON_GAUSSIAN:
             return {"noise": self.kind, "given_sigma": _in_8_bit(self.sigma)}
         given = {"gain": self.gain, "read_noise": self.read_noise, "offset": self.offset}
         return {"noise": self.kind, **{f"given_{name}": _in_8_bit(value) for name, value in given.items()}}

@@ -107,6 +107,19 @@ def estimate_noise(pixels: NDArray[Any], span: float | None = None) -> NoiseLeve
     return NoiseLevel(levels, _divided(levels, pixels) if len(levels) == 3 and levels.any() else None, span)
 
 
+def estimate_correlated_noise(pixels: NDArray[Any]) -> NoiseLevel:
+    """The level, at most what the models cover, of white noise that covers noise correlated from pixel to pixel.
+
+    Args:
+        pixels: As in :func:`estimate_noise`.
+    """
+    from tnrd.correlated_noise import noise_across_scales
+
+    scales = noise_across_scales(pixels, channel_axis=-1 if pixels.ndim == 3 else None)
+    span = measured_span(pixels)
+    return given_noise(min(max(scales), MAX_SIGMA * (span if span > _WIDE else 1)), pixels, span)
+
+
 def given_noise(
     sigma: float | Sequence[float] | NDArray[Any], pixels: NDArray[Any], span: float | None = None
 ) -> NoiseLevel:

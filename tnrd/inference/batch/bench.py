@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 
 from tnrd import __version__
 from tnrd.image_io import (
-    DEFAULT_MAX_PIXELS,
     ImageError,
     Picture,
     check_storable,
@@ -27,16 +25,15 @@ from tnrd.image_io import (
     read_image,
 )
 from tnrd.image_io.completion import completed
-from tnrd.inference.assumption import Assumption, Noise, described, restore_assumed
+from tnrd.inference.assumption import Noise, described, restore_assumed
 from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import History, Manifest, Record, sha256_of
 from tnrd.inference.batch.plan import Job
 from tnrd.inference.batch.reasons import check_hope, reason_of
+from tnrd.inference.batch.settings import Settings
 from tnrd.inference.choice import suits_colour
 from tnrd.inference.levels import NoiseLevel
-from tnrd.inference.loading import device_of
-from tnrd.inference.restore import restore_together, side_of_tiles
-from tnrd.kernels.dispatch import resolve_engine
+from tnrd.inference.restore import restore_together
 from tnrd.model import TNRD
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
@@ -44,69 +41,6 @@ DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 
 class StoppedError(Exception):
     """The picture at work was given up, since the run is to end."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a result depends on besides its input.
-
-    Attributes:
-        model: The loaded model.
-        weights: The SHA-256 of its weights.
-        assumption: What is known of the noise.
-        strength: Where the diffusion stops.
-        tile: The side of the tiles; results with other tiles differ by float rounding only.
-        max_pixels: Larger pictures are refused.
-        colour_model: What pictures in colour are restored with, where that is another model.
-        colour_weights: The SHA-256 of its weights.
-    """
-
-    model: TNRD
-    weights: str
-    assumption: Assumption = field(default_factory=Assumption)
-    strength: float = 1.0
-    tile: int | None = None
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    colour_model: TNRD | None = None
-    colour_weights: str | None = None
-
-    def side_of_tiles(self, tile: int | None) -> int:
-        """The side that ``tile`` means for the models.
-
-        Raises:
-            ValueError: It is smaller than a cell of one of them.
-        """
-        return max(side_of_tiles(model, tile) for model in (self.model, self.colour_model) if model is not None)
-
-    @property
-    def receipt(self) -> Record:
-        """What results depend on beside weights: the same for all files."""
-        return {"strength": self.strength, **self.assumption.receipt}
-
-    @property
-    def all_weights(self) -> Record:
-        """SHA-256 of the weights for grey pictures and for colour."""
-        return {"grey": self.weights, "colour": self.colour_weights or self.weights}
-
-    def made(self, receipt: Record) -> bool:
-        """Whether a result that was noted is what this run would make of the same picture."""
-        if {key: receipt.get(key) for key in self.receipt} != self.receipt:
-            return False
-        if receipt.get("channels") == 1:
-            return bool(receipt.get("weights") == self.weights)
-        # Which of the two a picture in colour takes depends on its noise, and was settled when it was made.
-        return bool(receipt.get("all_weights") == self.all_weights)
-
-    @property
-    def engine(self) -> Record:
-        """What computes it, which the result does not depend on but for rounding."""
-        device = device_of(self.model)
-        return {
-            "engine": resolve_engine(self.model.engine, device),
-            "device": str(device),
-            "threads": torch.get_num_threads(),
-            "tile": self.tile,
-        }
 
 
 @dataclass
@@ -299,7 +233,7 @@ class Bench:
             "noise_source": "given" if self.settings.assumption.is_given else "estimated",
             "version": __version__,
         }
-        remarks = list(_remarks(picture, format))
+        remarks = list(_remarks(picture, format, self.settings.assumption.is_given))
         settings = self.settings
         in_colour = settings.colour_model is not None and suits_colour(pixels, noise)
         model, weights = (
@@ -321,12 +255,12 @@ class Bench:
             ) from error
 
 
-def _remarks(picture: Picture, format: str) -> Iterator[str]:
+def _remarks(picture: Picture, format: str, is_given: bool) -> Iterator[str]:
     lost, pixels = lost_metadata(picture, format), picture.pixels
     if lost:
         yield f"{format} has no place for the picture's {', '.join(lost)}."
-    if pixels.dtype.kind == "f" and pixels.max() > 2:
-        yield f"The intensities reach {pixels.max():g}; floating-point pictures are taken on the [0, 1] scale."
+    if is_given and pixels.dtype.kind == "f" and pixels.max() > 2:
+        yield f"The intensities reach {pixels.max():g}, but what is given of the noise counts 255 steps up to 1."
 
 
 @contextlib.contextmanager

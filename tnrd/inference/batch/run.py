@@ -20,7 +20,7 @@ from tnrd.inference.batch.plan import Plan, make_plan
 from tnrd.inference.batch.shards import Shard
 
 if TYPE_CHECKING:
-    from tnrd.inference.batch.bench import Settings
+    from tnrd.inference.batch.settings import Settings
 
 # Of more failures than this, only the manifest tells: a batch must not grow with the number of its files.
 MOST_FAILURES = 1000
@@ -129,7 +129,8 @@ def denoise_files(
         overwrite: Replace existing outputs (with ``skip_existing``: those that are not finished ones).
         manifest: Its path; None for ``tnrd-manifest.jsonl``, or ``tnrd-manifest-2-of-8.jsonl``, in ``output``.
         sigma: Standard deviation of the noise on the [0, 1] scale; None to estimate it for each picture.
-        noise: "gaussian" or "poisson-gaussian" (:func:`tnrd.denoise_photon_noise`).
+        noise: "gaussian", "poisson-gaussian" (:func:`tnrd.denoise_photon_noise`) or "correlated"
+            (:class:`tnrd.inference.assumption.Assumption`).
         gain: Of photon noise, on the [0, 1] scale; None to estimate it, together with the others.
         read_noise: Of photon noise, on the [0, 1] scale.
         offset: Of photon noise, on the [0, 1] scale.
@@ -250,7 +251,7 @@ def make_settings(
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Settings:
     """What all files have in common, checked; arguments and errors as those of :func:`denoise_files`."""
-    from tnrd.inference.batch.bench import Settings
+    from tnrd.inference.batch.settings import Settings
     from tnrd.inference.loading import load
     from tnrd.inference.restore import check_strength
     from tnrd.weights import find_weights

@@ -57,8 +57,8 @@ def denoise_array(
             plane, of the shape of the leading axes; for colour also one a channel, in a last axis of 3. Estimates
             read whole planes up to 1024 x 1024, and evenly spread blocks of larger ones. Of photon noise None, or
             "per-plane" to estimate it in each plane, now, for which all planes are read.
-        noise: "gaussian" or "poisson-gaussian", photon and read noise: var(f) = gain (u - offset) +
-            read_noise^2.
+        noise: "gaussian"; "correlated", see :class:`tnrd.inference.assumption.Assumption`; or "poisson-gaussian",
+            photon and read noise: var(f) = gain (u - offset) + read_noise^2.
         gain: Of photon noise: the signal of one photon on the [0, 1] scale; None to estimate it together with the
             others: once, now, from the plane in the middle, or see ``sigma``.
         read_noise: Of photon noise: standard deviation at black on that scale; 0 when only ``gain`` is given.

@@ -18,7 +18,7 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from tnrd.inference.assumption import GAUSSIAN, Assumption
+from tnrd.inference.assumption import GAUSSIAN, POISSON_GAUSSIAN, Assumption
 from tnrd.inference.levels import NoiseLevel, given_noise, measured_span
 from tnrd.inference.whitening import Whitening, measured_white, whitening
 from tnrd.pixels import check_finite, to_unit
@@ -58,7 +58,7 @@ class StackAssumption:
             raise ValueError(f'sigma must be None, a number, "{PER_PLANE}" or one number a plane, got {self.sigma!r}.')
         if kind != GAUSSIAN and self.sigma is not None and not self.is_per_plane:
             raise ValueError(f"sigma belongs to Gaussian noise, got {self.sigma!r} for the noise {kind!r}.")
-        if self.span is not None and (kind != GAUSSIAN or self.is_per_plane):
+        if self.span is not None and (kind == POISSON_GAUSSIAN or self.is_per_plane):
             raise ValueError(f'span is for Gaussian noise, and not for "{PER_PLANE}", got {self.span}.')
         if self.span is not None and not (math.isfinite(self.span) and self.span > 0):
             raise ValueError(f"span must be a positive number, got {self.span}.")
@@ -110,7 +110,7 @@ def noise_of(stack: da.Array, assumed: StackAssumption, *, colour: bool) -> Stac
     chunks = (*sample.chunks[: len(leading)], *((1,) for _ in range(picture)))
     meta = np.empty((0,) * stack.ndim, object)
     measured = da.map_blocks(_measure, sample, assumed.of_a_plane, shape, chunks=chunks, meta=meta)
-    if assumed.of_a_plane.kind == GAUSSIAN:
+    if assumed.of_a_plane.kind != POISSON_GAUSSIAN:
         return StackNoise(measured)
     return _held(list(measured.compute().ravel()), leading, picture)
 
