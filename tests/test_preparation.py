@@ -18,7 +18,7 @@ from tnrd.kernels import step_numba
 from tnrd.kernels.dispatch import diffusion_step
 from tnrd.kernels.plan_numba import arrange
 from tnrd.model import TNRD
-from tnrd.preparation import prepare_together
+from tnrd.preparation import prepare_on_gpu, prepare_together
 from tnrd.stage import DiffusionStage, Prepared
 
 SHAPE = TNRDConfig(stages=4, filters=4, kernel_size=3, grid=2, companions=2, nodes=9, repeats=2, transposes=True)
@@ -194,6 +194,37 @@ def test_a_change_is_seen(change: Callable[[TNRD], object]) -> None:
     after = restored(model)
     torch.testing.assert_close(after, expected(model), rtol=0, atol=1e-12)
     assert not torch.equal(after, before)
+
+
+def hooked(model: TNRD) -> None:
+    model.stage(1).filters.register_forward_hook(lambda module, inputs, output: 2 * output)
+
+
+def own_norm(model: TNRD) -> None:
+    model.stage(1).filters.norm = "free"
+
+
+def parametrized(model: TNRD) -> None:
+    nn.utils.parametrize.register_parametrization(model.stage(0).influence, "weights", nn.Identity())
+
+
+def replaced(model: TNRD) -> None:
+    """As nn.DataParallel makes its replicas."""
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            del module._parameters[name]
+            setattr(module, name, parameter * 1.0)
+
+
+@pytest.mark.parametrize("change", [None, hooked, own_norm, parametrized, replaced])
+def test_what_tells_steps_apart_is_seen_on_a_gpu_too(change: Callable[[TNRD], None] | None) -> None:
+    model, sigma = random_model(), torch.full((1, 1, 1, 1), 0.1, dtype=torch.float64)
+    if change is not None:
+        change(model)
+    stages = [model.stage(t) for t in range(model.config.stages)]
+    for found, stage in zip(prepare_on_gpu(model, stages, sigma), stages, strict=True):
+        for tensor, wanted in zip(found[0].tensors, stage.prepare(sigma)[0].tensors, strict=True):
+            torch.testing.assert_close(tensor, wanted)
 
 
 @pytest.mark.parametrize("engine", ["auto", "torch"])

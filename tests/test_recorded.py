@@ -43,7 +43,7 @@ def test_a_restoration_on_the_cpu_calls_the_model(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(module.RecordedModel, "__call__", refuse)
     monkeypatch.setattr(module.RecordedModel, "__init__", refuse)
     expected = model(torch.from_numpy(noisy)[None, None], 0.1)[0, 0]
-    np.testing.assert_allclose(tnrd.denoise(noisy, 0.1, model=model, tile=10), expected, atol=1e-6)
+    np.testing.assert_allclose(tnrd.denoise(noisy, 0.1, span=1.0, model=model, tile=10), expected, atol=1e-6)
 
 
 def test_a_restoration_calls_what_stands_for_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

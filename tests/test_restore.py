@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 import tnrd
 from tnrd.config import TNRDConfig
+from tnrd.inference.determinism import ordered_convolutions
 from tnrd.inference.levels import MAX_SIGMA, NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import load, resolve_device
-from tnrd.inference.restore import DEFAULT_TILE, ordered_convolutions, restore, restore_together, side_of_tiles
+from tnrd.inference.restore import DEFAULT_TILE, restore, restore_together, side_of_tiles
 from tnrd.model import TNRD
 from tnrd.pixels import from_unit, to_unit
 from tnrd.weights import find_weights, save_weights
@@ -533,3 +534,15 @@ def test_convolutions_are_ordered_for_a_while_under_either_of_torch_s_settings(n
         assert cudnn.conv.fp32_precision == kept
     finally:
         cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = precision, rounded
+
+
+def test_overlapping_uses_leave_the_settings_of_cudnn_as_they_were() -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.allow_tf32
+    first, second = ordered_convolutions(), ordered_convolutions()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert cudnn.deterministic, "the second still needs it"
+    second.__exit__(None, None, None)
+    assert (cudnn.deterministic, cudnn.allow_tf32) == before

@@ -171,6 +171,19 @@ def test_scales_shared_by_all_images() -> None:
     assert max(found.values()) < TOLERANCE, found
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_more_images_than_a_grid_holds_are_taken_in_turn(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = problem(4, 5, images=5, channels=channels)
+    for place in (6, 8):
+        arguments[place] = arguments[place][:1]
+    before, sizes, once = errors(arguments), [], engine.arranged
+    monkeypatch.setattr(engine, "MOST_PROGRAMS", 2 * channels)
+    monkeypatch.setattr(engine, "arranged", lambda *given: sizes.append(1) or once(*given))
+    found = errors(arguments)
+    assert len(sizes) == 6  # three parts, forward and backward
+    assert max(*before.values(), *found.values()) < TOLERANCE, (before, found)
+
+
 # --- products of 11 bits, as convolutions
 
 
@@ -221,6 +234,15 @@ def test_convolutions_take_any_strides_and_scales_shared_by_images() -> None:
     g = cotangent(arguments[0])[:1].expand(2, -1, -1, -1)
     torch.testing.assert_close(engine.step(*strided), engine.step(*arguments))
     torch.testing.assert_close(engine.step_backward(g, *strided), engine.step_backward(g.contiguous(), *arguments))
+
+
+@pytest.mark.usefixtures("eleven_bits")
+def test_autocast_does_not_reach_convolutions() -> None:
+    """Of backward(), which may be called within it."""
+    arguments = problem(6, 7, channels=5, observed=2, images=2)
+    with torch.autocast(DEVICE.type, torch.bfloat16):
+        found = errors(arguments)
+    assert max(found.values()) < ROUNDED, found
 
 
 @pytest.mark.usefixtures("eleven_bits")
@@ -308,6 +330,13 @@ def test_the_operator_keeps_torch_s_contract() -> None:
     arguments = problem(3, 4, channels=2, images=2, filters=3)
     leaves = [a.requires_grad_() if isinstance(a, Tensor) else a for a in arguments]
     torch.library.opcheck(torch.ops.tnrd.diffusion_step_triton.default, leaves)
+
+
+def test_gradients_have_the_strides_that_are_told_beforehand() -> None:
+    arguments = problem(3, 4, channels=2, observed=2, images=2, filters=3)
+    g = cotangent(arguments[0]).to(memory_format=torch.channels_last)
+    backward = torch.ops.tnrd.diffusion_step_triton_backward.default
+    torch.library.opcheck(backward, [g, *arguments], test_utils=("test_schema", "test_faketensor"))
 
 
 def test_the_operator_is_differentiable() -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tnrd.filters import FilterBank
 from tnrd.influence import SIGMA_FLOOR, curve_values
 from tnrd.stage import DiffusionStage, Prepared
 
@@ -45,7 +46,7 @@ class Preparation:
             For each that is asked for, and perhaps for others.
         """
         if sigma.is_cuda and used:
-            return dict(zip(used, prepare_together(used, sigma), strict=True))
+            return dict(zip(used, prepare_on_gpu(model, used, sigma), strict=True))
         fresh = torch.is_grad_enabled() or torch.compiler.is_compiling()
         several = sigma.shape[2:] != (1, 1) or any(len(stage.coarse) for stage in sets)
         state = None if fresh or several else _state(model)
@@ -144,6 +145,19 @@ def _parts(model: nn.Module) -> Iterator[dict[str, Any]]:
         part = rest.pop().__dict__
         rest += [module for module in part["_modules"].values() if module is not None]
         yield part
+
+
+def prepare_on_gpu(model: nn.Module, stages: Sequence[DiffusionStage], sigma: Tensor) -> list[list[Prepared]]:
+    """:meth:`DiffusionStage.prepare` of stages of a model: at once, unless something tells one from another.
+
+    That is a hook, a parametrization, a norm of its own, or that parameters were put in its place, as
+    ``nn.DataParallel`` does.
+    """
+    own = tensors_of(model, buffers=False)
+    norms = {bank.norm for stage in stages for bank in stage.modules() if isinstance(bank, FilterBank)}
+    if own and len(norms) == 1:
+        return prepare_together(stages, sigma)
+    return [stage.prepare(sigma) for stage in stages]
 
 
 def prepare_together(stages: Sequence[DiffusionStage], sigma: Tensor) -> list[list[Prepared]]:

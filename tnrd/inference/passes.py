@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tnrd.filters import FilterBank
 from tnrd.model import TNRD
 from tnrd.preparation import tensors_of
 
@@ -93,8 +94,9 @@ def kind_of(model: TNRD, x: Tensor, level: Tensor, strength: float) -> tuple[Any
 
 
 def weights_of(model: TNRD) -> tuple[Any, ...] | None:
-    """Where the weights lie and how often they were changed; None for a model that cannot be recorded."""
+    """Where the weights lie, how often they were changed, and the norms; None for a model that cannot be recorded."""
     tensors = tensors_of(model)
     if tensors is None:  # the host has to take part in every call
         return None
-    return tuple((tensor.data_ptr(), None if tensor.is_inference() else tensor._version) for tensor in tensors)
+    norms = tuple(part.norm for part in model.modules() if isinstance(part, FilterBank))
+    return norms, *((tensor.data_ptr(), None if tensor.is_inference() else tensor._version) for tensor in tensors)

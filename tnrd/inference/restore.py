@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from tnrd.inference.choice import weights_for
+from tnrd.inference.determinism import ordered_convolutions
 from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import configured, device_of, load
 from tnrd.inference.planes import picture_of, planes_of
 from tnrd.inference.recorded import recorded
 from tnrd.inference.tiling import split
-from tnrd.kernels.dispatch import allows_tf32
 from tnrd.model import TNRD
 from tnrd.pixels import as_pixels, channels_equal, from_unit, to_unit
 
@@ -269,23 +269,3 @@ def _restore_tiles(
 def _reproducible(model: TNRD) -> AbstractContextManager[Any]:
     """On an NVIDIA GPU, :func:`ordered_convolutions`."""
     return ordered_convolutions() if device_of(model).type == "cuda" else contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def ordered_convolutions() -> Iterator[None]:
-    """For a while, cuDNN's sums are ordered, and products rounded to TF32 only where those of matrices may be."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.enabled, cudnn.benchmark, cudnn.deterministic
-    try:
-        rounded = cudnn.allow_tf32
-    except RuntimeError:  # somebody set the newer of torch's two settings, which stands
-        rounded = None
-    cudnn.enabled, cudnn.benchmark, cudnn.deterministic = True, False, True
-    if rounded is not None:
-        cudnn.allow_tf32 = allows_tf32()
-    try:
-        yield
-    finally:
-        cudnn.enabled, cudnn.benchmark, cudnn.deterministic = before
-        if rounded is not None:
-            cudnn.allow_tf32 = rounded

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 import threading
 
-# One thread of the process at a time: what another one launches or waits for meanwhile would be recorded, or end it.
+# One thread of the process at a time. Other threads may launch meanwhile (graphs are recorded with
+# capture_error_mode="thread_local"), but nobody may synchronise a whole device, as the begin of another recording does.
 ALONE = threading.RLock()

@@ -41,12 +41,15 @@ def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, sp
     inner, outer = fields((inner, outer), filters, u)
     extended = _by_pixels(n, channels, height + size - 1, width + size - 1, u)
     _extend(u, extended, size // 2)
-    z = functional.conv2d(extended, kernels).contiguous(memory_format=BY_PIXELS)
+    with _no_autocast(u):
+        z = functional.conv2d(extended, kernels).contiguous(memory_format=BY_PIXELS)
     influence[triton.cdiv(height * width, PIXELS), n](
         z, words, inner, outer, z, 1 / spacing, -origin / spacing, filters, table.shape[1], height * width,
         inner.shape[2:] != (1, 1), FILTERS, PIXELS, **FUSED,
     )  # fmt: skip
-    return _settled(functional.conv_transpose2d(z, kernels), size, u, f, reaction)
+    with _no_autocast(u):
+        adjoint = functional.conv_transpose2d(z, kernels)
+    return _settled(adjoint, size, u, f, reaction)
 
 
 def gradients(g: Tensor, u: Tensor, observed: int, kernels: Tensor, table: Tensor, origin: float, spacing: float,
@@ -64,7 +67,8 @@ def gradients(g: Tensor, u: Tensor, observed: int, kernels: Tensor, table: Tenso
     extended = _by_pixels(2 * n, channels, height + size - 1, width + size - 1, u)
     _extend(u, extended[:n], size // 2)
     _extend(g, extended[n:], size // 2)
-    zw = functional.conv2d(extended, kernels).contiguous(memory_format=BY_PIXELS)
+    with _no_autocast(u):
+        zw = functional.conv2d(extended, kernels).contiguous(memory_format=BY_PIXELS)
     tiles = triton.cdiv(height * width, BACKWARD)
     sums = u.new_empty(tiles, 2, n, filters)
     to_segments = u.new_zeros(COPIES, filters, table.shape[1], 2)
@@ -74,9 +78,16 @@ def gradients(g: Tensor, u: Tensor, observed: int, kernels: Tensor, table: Tenso
     )  # fmt: skip
     left, right = to_segments.sum(0).unbind(2)
     to_table = left + functional.pad(right[:, :-1], (1, 0))
-    to_kernels = _summed_products(extended, zw, kernels)
-    to_u = _settled(functional.conv_transpose2d(zw[:n], kernels), size, g, None, reaction, observed)
+    with _no_autocast(u):
+        to_kernels = _summed_products(extended, zw, kernels)
+        adjoint = functional.conv_transpose2d(zw[:n], kernels)
+    to_u = _settled(adjoint, size, g, None, reaction, observed)
     return to_u, to_kernels, to_table, sums
+
+
+def _no_autocast(u: Tensor) -> torch.autocast:
+    """The model's own autocast is off, but not that of whoever calls backward."""
+    return torch.autocast(u.device.type, enabled=False)
 
 
 def _by_pixels(n: int, channels: int, height: int, width: int, like: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def step_backward(
     pull, growth = to_scales.sum(0).to(u.dtype).unbind(1)
     return (
         to_u,
-        reaction * reacting,
+        (reaction * reacting).contiguous(),
         -kernel_gradient(to_kernels, kernels, layout).to(u.dtype),
         -(left + functional.pad(right, (1, 0))[:, :-1]),
         -growth.view_as(inner) * outer / spacing,

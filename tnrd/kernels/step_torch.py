@@ -87,6 +87,18 @@ def check_step(
 ) -> None:
     """Raise ValueError unless the arguments of :func:`diffusion_step` fit each other."""
     check_shapes(u, kernels, axis=1)
+    for name, tensor in (
+        ("f", f),
+        ("kernels", kernels),
+        ("table", table),
+        ("inner", inner),
+        ("outer", outer),
+        ("reaction", reaction),
+    ):
+        if tensor.dtype != u.dtype or tensor.device != u.device:
+            raise ValueError(
+                f"{name} is {tensor.dtype} on {tensor.device}, the state {u.dtype} on {u.device}: all must be alike."
+            )
     n, channels, height, width = u.shape
     if f.ndim != 4 or not 0 < f.shape[1] <= channels or (f.shape[0], *f.shape[2:]) != (n, height, width):
         raise ValueError(f"The noisy image {tuple(f.shape)} does not fit the state {tuple(u.shape)}.")

@@ -32,6 +32,7 @@ to chance, and its last bits with it. Convolutions have one where torch.backends
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -64,6 +65,9 @@ SLOTS = {3: 4, 5: 8, 7: 8}  # rows of sums in work for filters of a size; with 1
 BROAD = 128  # columns of a strip of ``diffuse``
 STRIPS = 16, 64  # its least and most rows: k - 1 rows more are computed
 PROGRAMS = 1024  # strips that a GPU should be given at least
+MOST_PROGRAMS = 65_535  # along the second and third axis of a grid, where images and their components lie
+# Outputs of a product at least; Triton before 3.4 knows no products with 8.
+LEAST_OUTPUTS = 8 if tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 4) else 16
 LEAST = 2.0**-100  # smallest largest magnitude that is brought into the range of float16
 LINE = 256  # pixels of a tile of ``settle``, most of them in a row
 AHEAD: Any = {"num_warps": 4, "num_stages": 3, **FUSED}  # loads two products ahead
@@ -85,6 +89,10 @@ def step(u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, sp
     """The step; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`."""
     n, channels, height, width = u.shape
     filters, _, size, _ = kernels.shape
+    at_once = max(1, MOST_PROGRAMS // channels)
+    if n > at_once:
+        batches = _by_parts(at_once, u, f, inner, outer, reaction)
+        return torch.cat([step(u, f, kernels, table, origin, spacing, *scales) for u, f, *scales in batches])
     with torch.cuda.device_of(u):  # type: ignore[no-untyped-call]
         if _convolves(u, filters):
             return step_convolved_triton.step(u, f, kernels, table, origin, spacing, inner, outer, reaction)
@@ -120,6 +128,19 @@ def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tenso
     Scales must not vary from pixel to pixel.
     """
     n, filters, reacting = len(u), len(kernels), g[:, : f.shape[1]]
+    at_once = max(1, MOST_PROGRAMS // u.shape[1])
+    if n > at_once:
+        found = [
+            step_backward(g, u, f, kernels, table, origin, spacing, *scales)
+            for g, u, f, *scales in _by_parts(at_once, g, u, f, inner, outer, reaction)
+        ]
+        by_argument: list[tuple[Tensor, ...]] = list(zip(*found, strict=True))
+        images, weights, scales = by_argument[:2], by_argument[2:4], by_argument[4:]
+        return (
+            *map(torch.cat, images),
+            *(torch.stack(parts).sum(0) for parts in weights),
+            *(torch.cat(p).sum_to_size(of.shape) for p, of in zip(scales, (inner, outer, reaction), strict=True)),
+        )
     with torch.cuda.device_of(u):  # type: ignore[no-untyped-call]
         passes = step_convolved_triton.gradients if _convolves(u, filters) else _gradients
         to_u, to_kernels, to_table, parts = passes(
@@ -128,7 +149,7 @@ def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tenso
     to_inner, to_outer = (parts[:, i].sum(0).view(n, filters, 1, 1) for i in (0, 1))
     return (
         to_u,
-        reaction * reacting,
+        (reaction * reacting).contiguous(),
         to_kernels,
         to_table,
         to_inner.sum_to_size(inner.shape),
@@ -138,6 +159,13 @@ def step_backward(g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tenso
 
 
 diffusion_step = register("triton", step, step_backward)
+
+
+def _by_parts(count: int, *tensors: Tensor) -> Iterator[list[Tensor]]:
+    """The arguments for so many images at a time."""
+    n = len(tensors[0])
+    whole = [tensor.expand(n, *tensor.shape[1:]) for tensor in tensors]
+    return ([tensor[start : start + count] for tensor in whole] for start in range(0, n, count))
 
 
 def _convolves(u: Tensor, filters: int) -> bool:
@@ -191,7 +219,7 @@ def _spread_rows(v: Tensor, turned: Tensor) -> Tensor:
     size, _, outputs = turned.shape
     tall = height + size - 1
     rows = v.new_empty(n, outputs, tall, width)
-    block = power(outputs, 8, SPREAD_OUTPUTS)
+    block = power(outputs, LEAST_OUTPUTS, SPREAD_OUTPUTS)
     spread[_tiles(tall, width, SPREAD), triton.cdiv(outputs, block), n](
         v, turned, rows, filters, outputs, height, width, height * width,
         size, power(filters, 16, SPREAD_FILTERS), block, SPREAD, COLUMNS, precision(), **AHEAD,

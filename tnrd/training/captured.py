@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -51,7 +52,7 @@ def by_itself(update: Update) -> Update:
 
 def recorded(update: Update) -> Update:
     """The update, run as it is a few times and from a CUDA graph from then on; batches must have one shape."""
-    captured: CapturedUpdate | None = None
+    captured: Update | None = None
     done = 0
 
     def call(batch: Batch) -> Tensor:
@@ -62,8 +63,12 @@ def recorded(update: Update) -> Update:
         if done <= UNCAPTURED:
             return by_itself(update)(batch)
         if captured is None:
-            with ALONE:
-                captured = CapturedUpdate(update, batch)
+            try:
+                with ALONE:
+                    captured = CapturedUpdate(update, batch)
+            except RuntimeError as error:  # of CUDA, for want of memory mostly; nothing has run yet
+                warnings.warn(f"Updates are not recorded, and so slower: {error}", stacklevel=2)
+                captured = by_itself(update)
         return captured(batch)
 
     return call
