@@ -38,10 +38,12 @@ from PIL import Image
 
 from tnrd.config import TNRDConfig
 from tnrd.image_io import Picture, encode_image, output_format, read_image, write_image
+from tnrd.inference.choice import weights_for
 from tnrd.inference.levels import estimate_noise
+from tnrd.inference.loading import load
 from tnrd.inference.restore import restore
 from tnrd.model import TNRD
-from tnrd.weights import load_model, save_weights
+from tnrd.weights import save_weights
 
 SOME_FAILED = 6
 # Files that a kill may catch between the beginning of their diffusion and their name: one at each of the two places.
@@ -143,10 +145,11 @@ def noted(log: Path) -> int:
 
 def check_pictures(place: Path, name: str, good: dict[str, str]) -> None:
     """Each output has the bytes that the library computes from its input."""
-    model = load_model(name)
     for path in good:
         picture = read_image(place / "in" / path)
-        pixels = restore(picture.pixels, model, estimate_noise(picture.pixels), dtype=picture.pixels.dtype)
+        noise = estimate_noise(picture.pixels)
+        model = load(weights_for(name, picture.pixels, noise))
+        pixels = restore(picture.pixels, model, noise, dtype=picture.pixels.dtype)
         data = encode_image(dataclasses.replace(picture, pixels=pixels), output_format(path))
         require(data == (place / "calm" / path).read_bytes(), f"{path} is not what the library computes")
 

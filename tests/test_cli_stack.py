@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import tnrd
 from tnrd.cli import main
@@ -78,18 +79,29 @@ def test_photon_noise_is_given_or_measured_and_said(stack: Path, capfd: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "status", "sentence"),
     [
-        (["--noise", "poisson-gaussian", "--sigma", "3"], "--sigma is for Gaussian noise"),
-        (["--noise", "poisson-gaussian", "--gain", "1", "--per-plane"], "--gain gives it"),
-        (["--per-plane", "--sigma", "3"], "--sigma gives it"),
-        (["--scheduler", "tcp://127.0.0.1:9"], "scheduler"),
+        (["--noise", "poisson-gaussian", "--sigma", "3"], 2, "--sigma is for Gaussian noise"),
+        (["--noise", "poisson-gaussian", "--gain", "1", "--per-plane"], 2, "--gain gives it"),
+        (["--per-plane", "--sigma", "3"], 2, "--sigma gives it"),
+        (["--scheduler", "tcp://127.0.0.1:9"], 3, "scheduler"),
+        (["--device", "mps"], 5, "Device 'mps' was asked for, but torch finds none here"),
+        (["--engine", "triton"], 5, "Engine 'triton'"),
+        (["--model", "none"], 5, "No weights 'none'"),
     ],
 )
 def test_what_cannot_be_done_is_said(
-    stack: Path, capfd: pytest.CaptureFixture[str], options: list[str], sentence: str
+    stack: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    status: int,
+    sentence: str,
 ) -> None:
-    assert main([str(stack), str(stack.with_name("out.tif")), "--stack", *options]) in (2, 3)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert main([str(stack), str(stack.with_name("out.tif")), "--stack", *options]) == status
     assert sentence in capfd.readouterr().err
 
 

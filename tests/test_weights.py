@@ -230,6 +230,7 @@ def test_every_alias_is_of_shipped_weights() -> None:
         assert find_weights(alias) == find_weights(name)
         assert find_weights(alias).name == name
     assert load_model().config == load_model("gray").config
+    assert load_model(colour=True).config == load_model("color").config
 
 
 def test_an_unknown_name_lists_the_known_ones(shipped: Path) -> None:

@@ -19,7 +19,8 @@ from tnrd.multiscale import coarse_size
 from tnrd.preparation import Preparation
 from tnrd.stage import GALERKIN, DiffusionStage, initial_influence, lift_bank
 
-# At an odd side a cell would hold the last pixel twice, and the same noise in both would pass for structure.
+# Weight of the line before the last where an odd side is extended to whole cells: a plain copy of the last line would
+# put the same noise into a cell twice, which the model would take for structure.
 BLEND = 0.25
 
 

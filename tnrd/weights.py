@@ -94,11 +94,14 @@ def find_weights(model: str | Path, *, colour: bool = False) -> WeightsFile:
     return file
 
 
-def load_model(model: str | Path = "default", *, device: str = "cpu", engine: str = "auto") -> TNRD:
+def load_model(
+    model: str | Path = "default", *, colour: bool = False, device: str = "cpu", engine: str = "auto"
+) -> TNRD:
     """Load trained weights, ready to denoise.
 
     Args:
-        model: As in :func:`find_weights`.
+        model: As in :func:`find_weights`; "fast", "default" and "best" mean grey models.
+        colour: Let these names mean the models of colour pictures (C = 3).
         device: A torch device, such as "cpu" or "cuda".
         engine: Compute engine, see :mod:`tnrd.kernels.dispatch`.
 
@@ -109,7 +112,7 @@ def load_model(model: str | Path = "default", *, device: str = "cpu", engine: st
     Raises:
         WeightsError: The weights cannot be found or are not usable.
     """
-    return read_weights(find_weights(model), device=device, engine=engine)
+    return read_weights(find_weights(model, colour=colour), device=device, engine=engine)
 
 
 def read_weights(file: WeightsFile, *, device: str = "cpu", engine: str = "auto") -> TNRD:

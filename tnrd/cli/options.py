@@ -21,7 +21,7 @@ exit status:
   0    the output is complete
   1    unexpected: out of memory, or a fault of the program
   2    the options are wrong
-  3    the input cannot be read, or its noise level not be estimated
+  3    the input cannot be read, or its noise level cannot be estimated
   4    the output cannot be written
   5    the weights, the device or the engine cannot be used
   6    of several files some failed, or are missing; the others are complete
@@ -33,11 +33,11 @@ examples:
   tnrd-denoise --sigma 25 --json noisy.tif clean.tif > receipt.json
   decoder | tnrd-denoise - - --format png | viewer
   tnrd-denoise --recursive scans/ clean/
-  tnrd-denoise --recursive scans/ clean/ --skip-existing     (goes on where a run was broken off)
+  tnrd-denoise --recursive scans/ clean/ --skip-existing     (resumes an interrupted run)
   tnrd-denoise 'scans/*.tif' clean/ --suffix _clean --format png
   find scans -name '*.png' -print0 | tnrd-denoise --files-from - --null --root scans clean/
   tnrd-denoise --recursive scans/ clean/ --shard 2/8         (in each of 8 jobs, with its number)
-  tnrd-denoise --recursive scans/ clean/ --merge-manifests   (after them: is anything missing?)
+  tnrd-denoise --recursive scans/ clean/ --merge-manifests   (afterwards: reports missing files)
   tnrd-denoise --stack cells.ome.tif clean.ome.tif --per-plane
   tnrd-denoise slide.zarr clean.zarr --scheduler tcp://host:8786
 """
@@ -107,9 +107,19 @@ def parser() -> argparse.ArgumentParser:
         help="noise model: gaussian, white noise of one level (the default); poisson-gaussian, photon and read noise; "
         "correlated, as in a camera's JPEG or a scan: smooths more, by the level at lower resolution",
     )
-    add("--gain", type=_positive, metavar="G", help="of photon noise: 8-bit steps a photon; estimated when not given")
-    add("--read-noise", type=_at_least_0, metavar="R", help="of photon noise: its level at black, in 8-bit steps")
-    add("--offset", type=_at_least_0, metavar="O", help="of photon noise: what the sensor adds, black in 8-bit steps")
+    add(
+        "--gain",
+        type=_positive,
+        metavar="G",
+        help="of photon noise: signal of one photon, in 8-bit steps; estimated when not given",
+    )
+    add(
+        "--read-noise",
+        type=_at_least_0,
+        metavar="R",
+        help="of photon noise: standard deviation at black, in 8-bit steps",
+    )
+    add("--offset", type=_at_least_0, metavar="O", help="of photon noise: black level of the sensor, in 8-bit steps")
     add(
         "--model",
         default="default",
@@ -132,7 +142,7 @@ def parser() -> argparse.ArgumentParser:
         help="default: auto, numba on the CPU, triton on an NVIDIA GPU and torch elsewhere",
     )
     add("--tile", type=_count, metavar="N", help="side of the tiles in pixels; smaller ones need less memory")
-    add("--overwrite", action="store_true", help="replace an existing output, be it the input itself")
+    add("--overwrite", action="store_true", help="replace an existing output, even if it is the input file")
     add("--max-pixels", type=_count, metavar="N", help="refuse larger pictures (default: 400000000)")
     add(
         "--format",
@@ -159,7 +169,7 @@ def _add_stack(add: Callable[..., argparse.Action]) -> None:
 
 
 def _add_batch(add: Callable[..., argparse.Action]) -> None:
-    add("--recursive", action="store_true", help="go into the folders within folders; the tree is mirrored")
+    add("--recursive", action="store_true", help="search subfolders, and mirror the folder tree")
     add("--suffix", default="", metavar="TEXT", help="added to the stem of each name: _clean makes a_clean.png")
     add("--files-from", metavar="LIST", help="a file with a path a line; - for stdin")
     # Without the -0 that others have for it: an option that looks like a number would make one of "--sigma -3".
@@ -293,7 +303,7 @@ class _ListModels(argparse.Action):
         with ending(WEIGHTS, WeightsError):
             models = available_models()
         for alias, name in ALIASES.items():
-            print(f"{alias}  the same as {name}; for colour pictures mostly {COLOUR_ALIASES[alias]}")
+            print(f"{alias}  the same as {name}; for colour pictures usually {COLOUR_ALIASES[alias]}")
         for name, description in models.items():
             print(f"{name}  {description}")
         parser.exit()

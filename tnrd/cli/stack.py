@@ -28,6 +28,11 @@ def run_stack(options: argparse.Namespace) -> int:
 
     _check(options)
     start = time.perf_counter()
+    if options.scheduler is None:
+        from tnrd.inference.loading import check_place
+
+        with ending(WEIGHTS, ValueError):
+            check_place(options.device, options.engine)
     known = assumed(options)
     with (
         ending(USAGE, ImportError, ValueError),

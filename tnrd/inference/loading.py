@@ -24,9 +24,18 @@ def load(file: WeightsFile, device: str = "auto", engine: str = "auto") -> TNRD:
         WeightsError: The weights are not usable.
         ValueError: The device or the engine is unknown or cannot be used here.
     """
+    return read_weights(file, device=str(check_place(device, engine)), engine=engine)
+
+
+def check_place(device: str, engine: str) -> torch.device:
+    """The torch device that a name means, on which the engine can run.
+
+    Raises:
+        ValueError: One of them is unknown or cannot be used here.
+    """
     place = resolve_device(device)
     resolve_engine(engine, place)
-    return read_weights(file, device=str(place), engine=engine)
+    return place
 
 
 def resolve_device(device: str) -> torch.device:

@@ -50,10 +50,11 @@ def denoise(
     """Denoise a picture by trained nonlinear reaction diffusion.
 
     The same image, weights, engine and tile give the same bytes; other tiles differ by float rounding only. A grey
-    model denoises colour in luminance and chrominance (:mod:`tnrd.colour`); "default" and "best" mean models of colour
-    for it, unless its noise differs between channels or is shared by them. A picture whose channels are all equal is
-    denoised as the grey picture that it is. Boundaries are mirrored. For the model, a picture of low contrast, or far
-    beyond [0, 1], is brought to that of photographs (:attr:`tnrd.inference.levels.NoiseLevel.amplification`).
+    model denoises colour in luminance and chrominance (:mod:`tnrd.colour`); "fast", "default" and "best" mean models of
+    colour for it, unless its noise is below 10/255, differs between channels or is correlated between them. A picture
+    whose channels are all equal is denoised as the grey picture that it is. Boundaries are mirrored. For the model, a
+    picture of low contrast, or far beyond [0, 1], is brought to the contrast of photographs
+    (:attr:`tnrd.inference.levels.NoiseLevel.amplification`).
 
     Args:
         image: (M, N), or three channels with ``channel_axis``. Floats are taken as they are, nominally in [0, 1];

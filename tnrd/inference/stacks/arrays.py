@@ -33,9 +33,9 @@ def denoise_array(
 
     The last two axes, the channels left aside, are a picture; every index of the axes before them is a picture of its
     own. The result equals that of each picture computed whole (:func:`tnrd.denoise`) to float rounding, whatever the
-    chunks. Two differences in colour: "default" and "best" mean the grey models, in luminance and chrominance, and
-    a picture is denoised as colour even where its channels are equal, since a block cannot know the others; pass a grey
-    picture that is stored as colour by one of its channels.
+    chunks. Two differences in colour: "fast", "default" and "best" mean the grey models, in luminance and chrominance,
+    and a picture is denoised as colour even where its channels are equal, since a block cannot know the others; pass a
+    grey picture that is stored as colour by one of its channels.
 
     Gaussian noise is denoised as by :func:`tnrd.denoise`, given the same ``span``: that of a plane whose noise is
     estimated by itself, else that of the widest of eight planes, spread evenly over the stack.

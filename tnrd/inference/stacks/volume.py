@@ -105,6 +105,7 @@ def denoise_volume(
     """
     check_installed()
     from tnrd.inference.assumption import Assumption
+    from tnrd.inference.loading import check_place
     from tnrd.inference.restore import check_strength
     from tnrd.inference.stacks.reference import refer
     from tnrd.inference.stacks.sampling import StackAssumption
@@ -117,6 +118,8 @@ def denoise_volume(
         raise ValueError(f"side must be at least 1, got {side}.")
     assumed = StackAssumption(sigma, Assumption(noise, gain=gain, read_noise=read_noise, offset=offset))
     _check_names(source, target)
+    if scheduler is None:
+        check_place(device, engine)
     reference, network = refer(model, device, engine)
     found = open_source(source, series=series, channel_axis=channel_axis)
     try:
