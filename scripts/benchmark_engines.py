@@ -115,6 +115,7 @@ def training_rows(repeat: int) -> list[dict[str, Any]]:
     """Forward and backward on a batch of crops; three and a half times the operations of the forward pass."""
     rows = []
     for name, config in CONFIGURATIONS.items():
+        check_parity(config, "numba")
         rate = matrix_product_rate()
         x = torch.rand(BATCH, 1, CROP, CROP)
         seconds = {}

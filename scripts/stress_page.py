@@ -124,8 +124,12 @@ def crowd(page: Page, visitors: int, side: int) -> None:
         gate = threading.Barrier(visitors)
 
         def visit(path: Path) -> tuple[float, float]:
-            client = Client(page.address, verbose=False)
-            gate.wait()
+            try:
+                client = Client(page.address, verbose=False)
+            except Exception:
+                gate.abort()  # the others would wait for ever
+                raise
+            gate.wait(timeout=60)
             begin = time.perf_counter()
             result, _ = client.predict(handle_file(path), SIGMA, "gray", 1.0, api_name="/denoise")
             seconds = time.perf_counter() - begin
