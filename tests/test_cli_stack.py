@@ -107,3 +107,16 @@ def test_what_cannot_be_done_is_said(
 
 def test_a_stack_is_one_input_and_one_output(stack: Path) -> None:
     assert main([str(stack), "a.zarr", "b.zarr"]) == 2
+
+
+def test_channels_that_share_a_level_are_mentioned(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rng, path, out = np.random.default_rng(0), tmp_path / "dyes.ome.tif", tmp_path / "clean.ome.tif"
+    planes = np.stack([rng.normal(3000, 50, (2, 48, 56)), rng.normal(9000, 900, (2, 48, 56))], axis=1)
+    tifffile.imwrite(path, planes.astype(np.uint16), metadata={"axes": "ZCYX"})
+    assert main([str(path), str(out), "--stack", "--model", "fast"]) == 0
+    assert "for all 2 channels alike; --per-plane measures each of them" in capfd.readouterr().err
+    assert main([str(path), str(out), "--stack", "--model", "fast", "--per-plane", "--overwrite"]) == 0
+    assert "alike" not in capfd.readouterr().err
+    clean = tifffile.imread(out)
+    assert clean[:, 0].std() < 12
+    assert clean[:, 1].std() < 200

@@ -287,3 +287,41 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr("tnrd.inference.stacks.errors.find_spec", lambda name: None if name == "dask" else name)
     with pytest.raises(ImportError, match=r"pip install 'tnrd\[bigimage\]'; dask cannot be found"):
         tnrd.denoise_array(Path(), SIGMA)
+
+
+# --- Contrast ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def faint() -> NDArray[np.float32]:
+    """Two photographs that use a hundredth and a tenth of the range."""
+    from skimage import data
+
+    clean = data.camera()[:128, :160] / 255
+    noise = np.random.default_rng(7).standard_normal((2, *clean.shape))
+    return np.float32([0.01, 0.1])[:, None, None] * (clean + 15 / 255 * noise).astype(np.float32)
+
+
+@pytest.mark.parametrize("sigma", [None, "per-plane", 15 / 2550, [15 / 25500, 15 / 2550]])
+def test_planes_share_the_span_unless_each_is_measured(faint: NDArray[np.float32], sigma: Any) -> None:
+    from tnrd.inference.levels import measured_span
+
+    found = tnrd.denoise_array(da.from_array(faint, chunks=(1, 50, 70)), sigma, model="fast", min_chunk=1).compute()
+    spans = [measured_span(plane) for plane in faint]
+    shared = spans if sigma == "per-plane" else [max(spans)] * 2
+    # Without a level, that of the plane in the middle, which is the second, is for both.
+    if sigma is None:
+        levels = [float(tnrd.estimate_sigma(faint[1]))] * 2
+    else:
+        levels = [None, None] if sigma == "per-plane" else list(np.broadcast_to(sigma, 2))
+    for plane, level, span, result in zip(faint, levels, shared, found, strict=True):
+        expected = tnrd.denoise(plane, level, span=span, model="fast")
+        np.testing.assert_allclose(result, expected, rtol=0, atol=2e-6 * span)
+
+
+def test_a_given_span_is_taken(faint: NDArray[np.float32]) -> None:
+    found = tnrd.denoise_array(faint, 15 / 2550, span=1.0, model="fast").compute()
+    np.testing.assert_allclose(found[1], tnrd.denoise(faint[1], 15 / 2550, span=1.0, model="fast"), rtol=0, atol=1e-6)
+    for options in ({"span": 1.0, "sigma": "per-plane"}, {"span": 1.0, "noise": "poisson-gaussian"}, {"span": -1.0}):
+        with pytest.raises(ValueError, match="span"):
+            tnrd.denoise_array(faint, **options)

@@ -41,7 +41,7 @@ def check_finite(pixels: NDArray[Any]) -> None:
     """Raise ValueError if floating-point pixels are NaN or infinite."""
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         count = pixels.size - int(np.isfinite(pixels).sum())
-        raise ValueError(f"The image must be finite, got {count} values that are NaN or infinite.")
+        raise ValueError(f"The image must be finite, got {count} values that are NaN or infinite: fill them first.")
 
 
 def to_unit(pixels: NDArray[Any]) -> NDArray[np.float32]:

@@ -62,6 +62,8 @@ def run_stack(options: argparse.Namespace) -> int:
     if not options.quiet:
         if not known.is_given:
             _say_noise(done)
+            if done.channels > 1 and not options.per_plane:
+                say(f"That is of one plane, for all {done.channels} channels alike; --per-plane measures each of them.")
         if done.kept:
             say(f"{done.kept} blocks of an earlier run were kept.")
     if options.json:

@@ -121,7 +121,9 @@ def _layout(main: Directory, header: Header, bits: tuple[int, ...], photometric:
     names = {_UNSIGNED: "unsigned integers", 2: "signed integers", _FLOAT: "floating-point values"}
     if len(set(bits)) > 1 or (kind, bits[0]) not in {(1, 8), (1, 16), (3, 16), (3, 32), (3, 64)}:
         found = f"{'/'.join(map(str, bits))}-bit {names.get(kind, 'values of an unknown kind')}"
-        raise ImageError(f"the samples are {found}; 8- or 16-bit unsigned integers and floats can be read.")
+        raise ImageError(
+            f"the samples are {found}; 8- or 16-bit unsigned integers and floats can be read: convert to floats."
+        )
     if photometric == _WHITE_IS_ZERO and kind == _FLOAT:
         raise ImageError("floating-point samples of which zero is white cannot be read.")
     colours = 3 if photometric == _RGB else 1
@@ -239,7 +241,9 @@ def check_finite(values: NDArray[Any] | None) -> None:
         return
     bad = np.argwhere(~np.isfinite(values))
     row, column = bad[0][:2]
-    raise ImageError(f"{len(bad)} samples are NaN or infinite, the first at row {row}, column {column}.")
+    raise ImageError(
+        f"{len(bad)} samples are NaN or infinite, the first at row {row}, column {column}; fill them first."
+    )
 
 
 def _make_straight(pixels: NDArray[Any], alpha: NDArray[Any]) -> None:

@@ -41,6 +41,11 @@ class Layout:
         return math.prod(self.shape[axis] for axis in self.leading)
 
     @property
+    def dyes(self) -> int:
+        """Number of channels that are planes of their own."""
+        return self.shape[self.names.index("C")] if "C" in self.names and self.names.index("C") != self.channel else 1
+
+    @property
     def leading_shape(self) -> tuple[int, ...]:
         """Lengths of the axes that count the planes."""
         return tuple(self.shape[axis] for axis in self.leading)

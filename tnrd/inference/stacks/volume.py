@@ -32,6 +32,7 @@ class VolumeReport:
             channels); one for all where one was given or estimated; of a resumed run, of the planes that were left.
         sha256: Of the weights.
         photon_noise: Gain, read noise and offset in the same way, where the noise is that of photons.
+        channels: Number of channels that are planes, such as a microscope's dyes.
     """
 
     planes: int
@@ -40,6 +41,7 @@ class VolumeReport:
     sigma: tuple[float, ...]
     sha256: str
     photon_noise: tuple[PhotonNoise, ...] = ()
+    channels: int = 1
 
 
 def denoise_volume(

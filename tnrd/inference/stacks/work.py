@@ -179,6 +179,7 @@ class Work:
             tuple(float(np.sqrt(np.mean(np.square(level)))) for level in levels),
             self.reference.sha256,
             tuple(noise.noise for noise in found if isinstance(noise, Whitening)),
+            self.source.array.layout.dyes,
         )
 
 
