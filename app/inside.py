@@ -1,4 +1,4 @@
-"""The tab *Inside the model*: filters as operators, psi and rho, the kernel that acts at a pixel, filters muted."""
+"""The tab *Inside the model*: filters as operators, psi and rho, the kernel that acts at a pixel, filters ablated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch.nn import functional
 
-from tnrd.inference.explain import averaging_kernel, muted
+from tnrd.inference.explain import ablated, averaging_kernel
 from tnrd.inference.restore import restore
 from tnrd.metrics import psnr, round_to_8bit
 from tnrd.model import TNRD
@@ -186,7 +186,7 @@ def without(session: Session, key: str, step: int, i: int, sigma: float | None) 
     if not 0 <= i < model.config.filters:
         raise PageError("Click on a filter first.")
     full = restore(noisy[area], model, noise.at(area))
-    silent = restore(noisy[area], muted(model, [(step, i)]), noise.at(area))
+    silent = restore(noisy[area], ablated(model, [(step, i)]), noise.at(area))
     difference = silent - full
     twin = " and its transpose" if model.config.transposes else ""
     change = 255 * np.sqrt(np.mean(np.square(difference)))
@@ -194,4 +194,4 @@ def without(session: Session, key: str, step: int, i: int, sigma: float | None) 
     if clean is not None:
         loss = psnr(clean[area], round_to_8bit(silent)) - psnr(clean[area], round_to_8bit(full))
         text += f" PSNR: {loss:+.2f} dB."
-    return session.show(silent, "muted"), session.show(0.5 + MUTED_GAIN * difference, "difference"), text
+    return session.show(silent, "ablated"), session.show(0.5 + MUTED_GAIN * difference, "difference"), text

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tnrd.config import TNRDConfig
-from tnrd.inference.recorded import recorded
+from tnrd.inference.cuda_graph import recorded
 from tnrd.kernels import step_torch
 from tnrd.model import TNRD
 

@@ -53,14 +53,14 @@ NOISE_MB = 16
 COMMAND = """
 import re, sys
 from tnrd.cli import main
-from tnrd.inference.batch.bench import Bench
+from tnrd.inference.batch.file_worker import FileWorker
 log, *arguments = sys.argv[1:]
-denoise = Bench.denoise
+denoise = FileWorker.denoise
 def noting(bench, prepared, is_to_stop):
     with open(log, "a") as stream:
         stream.write(prepared.job.output_name + "\\n")
     return denoise(bench, prepared, is_to_stop)
-Bench.denoise = noting
+FileWorker.denoise = noting
 status = main(arguments)
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())
 print("PEAK", peak[1] if peak else 0)

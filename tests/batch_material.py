@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tnrd.cli import main
 from tnrd.config import TNRDConfig
 from tnrd.image_io import Picture, write_image
-from tnrd.inference.batch.bench import Bench
+from tnrd.inference.batch.file_worker import FileWorker
 from tnrd.inference.batch.run import BatchResult, denoise_files
 from tnrd.model import TNRD
 from tnrd.weights import save_weights
@@ -28,15 +28,15 @@ from tnrd.weights import save_weights
 COMMAND = """
 import sys, time
 from tnrd.cli import main
-from tnrd.inference.batch.bench import Bench
+from tnrd.inference.batch.file_worker import FileWorker
 log, pause, *arguments = sys.argv[1:]
-denoise = Bench.denoise
+denoise = FileWorker.denoise
 def noting(bench, prepared, is_to_stop):
     with open(log, "a") as stream:
         stream.write(prepared.job.output_name + "\\n")
     time.sleep(float(pause))
     return denoise(bench, prepared, is_to_stop)
-Bench.denoise = noting
+FileWorker.denoise = noting
 raise SystemExit(main(arguments))
 """
 
@@ -103,13 +103,13 @@ class Batch:
 def note_denoised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are denoised from now on."""
     names: list[str] = []
-    denoise = Bench.denoise
+    denoise = FileWorker.denoise
 
-    def noting(bench: Bench, prepared: Any, is_to_stop: Any) -> Any:
+    def noting(bench: FileWorker, prepared: Any, is_to_stop: Any) -> Any:
         names.append(prepared.job.output_name)
         return denoise(bench, prepared, is_to_stop)
 
-    monkeypatch.setattr(Bench, "denoise", noting)
+    monkeypatch.setattr(FileWorker, "denoise", noting)
     return names
 
 

@@ -18,8 +18,8 @@ from batch_material import Batch, lines, pixels, put, quick_weights, tree
 import tnrd
 from tnrd.config import TNRDConfig
 from tnrd.image_io import Metadata, Picture, read_image, write_image
-from tnrd.inference.batch.bench import Bench
 from tnrd.inference.batch.errors import BatchError, BatchOutputError
+from tnrd.inference.batch.file_worker import FileWorker
 from tnrd.inference.batch.manifest import Record
 from tnrd.inference.batch.run import BatchResult
 from tnrd.inference.levels import estimate_noise
@@ -116,16 +116,16 @@ def test_a_bad_file_never_stops_the_others(batch: Batch, folder: Path, out: Path
 
 
 def test_a_fault_of_the_program_is_one_files_failure(batch: Batch, monkeypatch: pytest.MonkeyPatch, out: Path) -> None:
-    denoise = Bench.denoise
+    denoise = FileWorker.denoise
 
-    def fail(bench: Bench, prepared: Any, is_to_stop: Any) -> Any:
+    def fail(bench: FileWorker, prepared: Any, is_to_stop: Any) -> Any:
         if prepared.job.name == "a.png":
             raise ZeroDivisionError("x / 0")
         if prepared.job.name == "b.tif":
             raise MemoryError
         return denoise(bench, prepared, is_to_stop)
 
-    monkeypatch.setattr(Bench, "denoise", fail)
+    monkeypatch.setattr(FileWorker, "denoise", fail)
     result = batch()
     assert [reason for _, reason in result.failures] == [
         "a fault of the program, ZeroDivisionError: x / 0",

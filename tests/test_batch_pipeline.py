@@ -16,8 +16,8 @@ import torch
 from tnrd.config import TNRDConfig
 from tnrd.image_io import Picture
 from tnrd.inference.batch import pipeline
-from tnrd.inference.batch.bench import Bench, Prepared, StoppedError
 from tnrd.inference.batch.errors import BatchOutputError
+from tnrd.inference.batch.file_worker import FileWorker, Prepared, StoppedError
 from tnrd.inference.batch.manifest import Record
 from tnrd.inference.batch.plan import Job
 from tnrd.inference.batch.settings import Settings
@@ -28,7 +28,7 @@ COUNT = 12
 MODEL = TNRD(TNRDConfig(stages=1, filters=2, kernel_size=3))
 
 
-class Steps(Bench):
+class Steps(FileWorker):
     """A bench on which nothing is done but waited, and counted."""
 
     def __init__(self, read: float = 0.0, denoise: float = 0.0, write: float = 0.0) -> None:
@@ -252,7 +252,7 @@ def test_what_suits_a_device(
     monkeypatch.setattr(pipeline, "device_of", lambda model: torch.device(device))
     monkeypatch.setattr(pipeline.os, "cpu_count", lambda: cores)
     monkeypatch.setattr(pipeline.torch, "get_num_threads", lambda: 3)
-    bench = Bench(Settings(MODEL, ""), None, None)  # type: ignore[arg-type]
+    bench = FileWorker(Settings(MODEL, ""), None, None)  # type: ignore[arg-type]
     pixels = np.zeros((512, 512), np.uint8)
     first = Prepared(Job("", "", "", ""), Picture(pixels), given_noise(0.1, pixels), {}, MODEL)
     assert pipeline.threads_beside(bench) == threads

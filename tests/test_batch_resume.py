@@ -11,8 +11,8 @@ import torch
 from batch_material import Batch, lines, note_denoised, put, quick_weights, tree
 
 from tnrd.config import TNRDConfig
-from tnrd.inference.batch.bench import Bench
 from tnrd.inference.batch.errors import BatchOutputError
+from tnrd.inference.batch.file_worker import FileWorker
 from tnrd.inference.batch.shards import Shard
 from tnrd.model import TNRD
 from tnrd.weights import save_weights
@@ -162,13 +162,13 @@ def test_beside_the_inputs(batch: Batch, folder: Path) -> None:
 
 
 def test_an_output_that_appears_meanwhile_is_kept(batch: Batch, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    denoise = Bench.denoise
+    denoise = FileWorker.denoise
 
-    def appear(bench: Bench, prepared: Any, is_to_stop: Any) -> Any:
+    def appear(bench: FileWorker, prepared: Any, is_to_stop: Any) -> Any:
         out.joinpath("a.png").write_bytes(b"somebody else's")
         return denoise(bench, prepared, is_to_stop)
 
-    monkeypatch.setattr(Bench, "denoise", appear)
+    monkeypatch.setattr(FileWorker, "denoise", appear)
     result = batch(recursive=False)
     assert (result.done, result.failed) == (1, 1)
     assert "appeared while it was worked on" in result.failures[0][1]

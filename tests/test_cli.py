@@ -602,7 +602,7 @@ def test_work_that_breaks_off(
     cli: Cli, noisy: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch,
     error: BaseException, status: int, sentence: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("tnrd.inference.assumption.restore", failing(error))
+    monkeypatch.setattr("tnrd.inference.noise_model.restore", failing(error))
     run = cli(noisy, tmp_path / "out.png", "--sigma", 20, "--model", weights)
     assert run.status == status
     assert sentence in one_sentence(run.err)
@@ -625,7 +625,7 @@ def test_a_result_that_is_not_finite_is_never_written(cli: Cli, noisy: Path, tmp
 def test_a_fault_of_the_program_shows_where(
     cli: Cli, noisy: Path, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("tnrd.inference.assumption.restore", failing(error))
+    monkeypatch.setattr("tnrd.inference.noise_model.restore", failing(error))
     run = cli(noisy, tmp_path / "out.png", "--sigma", 20, "--model", weights)
     assert run.status == reporting.UNEXPECTED
     assert "Traceback" in run.err

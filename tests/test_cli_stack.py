@@ -11,7 +11,7 @@ import torch
 
 import tnrd
 from tnrd.cli import main
-from tnrd.inference.whitening import measured_white
+from tnrd.inference.stabilisation import measured_white
 from tnrd.photon_noise import PhotonNoise
 from tnrd.pixels import to_unit
 

@@ -1,4 +1,4 @@
-"""Averaging kernels against finite differences and the whole picture's Jacobian; models with muted filters."""
+"""Averaging kernels against finite differences and the whole picture's Jacobian; models with ablated filters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tnrd.config import TNRDConfig
-from tnrd.inference.explain import averaging_kernel, muted
+from tnrd.inference.explain import ablated, averaging_kernel
 from tnrd.model import TNRD
 
 TINY = TNRDConfig(stages=2, filters=3, kernel_size=3, nodes=11, reach=5.0, sigma_degree=2)
@@ -158,7 +158,7 @@ def test_models_of_colour_are_refused() -> None:
         averaging_kernel(TNRD(dataclasses.replace(TINY, channels=3)), np.zeros((4, 4)), 0.1, 0, 0)
 
 
-# --- muted filters
+# --- ablated filters
 
 
 def restored(model: TNRD) -> NDArray[np.float64]:
@@ -173,17 +173,17 @@ def test_muting_all_or_nothing(config: TNRDConfig, exact: bool) -> None:
     model = random_model(config, exact=exact)
     before = restored(model)
     everything = [(t, i) for t in range(config.stages) for i in range(config.filters)]
-    np.testing.assert_allclose(restored(muted(model, everything)), picture(9, 11), rtol=0, atol=1e-12)
-    assert restored(muted(model, [])).tobytes() == before.tobytes()
+    np.testing.assert_allclose(restored(ablated(model, everything)), picture(9, 11), rtol=0, atol=1e-12)
+    assert restored(ablated(model, [])).tobytes() == before.tobytes()
     assert restored(model).tobytes() == before.tobytes(), "the model itself has changed"
 
 
 def test_muting_takes_one_filter_out_of_the_sum() -> None:
-    """After one step, what a filter took away is what comes back when it is muted."""
+    """After one step, what a filter took away is what comes back when it is ablated."""
     config = dataclasses.replace(TINY, stages=1)
     model = random_model(config)
-    without_one = [restored(muted(model, [(0, i)])) for i in range(3)]
-    alone = [restored(muted(model, ((0, j) for j in range(3) if j != i))) for i in range(3)]
+    without_one = [restored(ablated(model, [(0, i)])) for i in range(3)]
+    alone = [restored(ablated(model, ((0, j) for j in range(3) if j != i))) for i in range(3)]
     for i in range(3):
         removed = picture(9, 11) - alone[i]
         assert np.abs(removed).max() > 1e-3
@@ -192,7 +192,7 @@ def test_muting_takes_one_filter_out_of_the_sum() -> None:
 
 def test_the_copy_shares_nothing() -> None:
     model = random_model(TINY).requires_grad_(False)
-    twin = muted(model, [(1, 2)])
+    twin = ablated(model, [(1, 2)])
     theirs = {p.data_ptr() for p in [*model.parameters(), *model.buffers()] if p.numel()}
     assert not theirs & {p.data_ptr() for p in [*twin.parameters(), *twin.buffers()] if p.numel()}
     assert not any(p.requires_grad for p in twin.parameters())
@@ -205,17 +205,17 @@ def test_the_copy_shares_nothing() -> None:
 
 def test_steps_that_share_weights_are_muted_together() -> None:
     model = random_model(dataclasses.replace(TINY, stages=4, repeats=2))
-    assert restored(muted(model, [(0, 1)])).tobytes() == restored(muted(model, [(1, 1)])).tobytes()
-    assert restored(muted(model, [(0, 1)])).tobytes() != restored(muted(model, [(2, 1)])).tobytes()
+    assert restored(ablated(model, [(0, 1)])).tobytes() == restored(ablated(model, [(1, 1)])).tobytes()
+    assert restored(ablated(model, [(0, 1)])).tobytes() != restored(ablated(model, [(2, 1)])).tobytes()
 
 
 def test_a_filter_and_its_transpose_are_muted_together() -> None:
     model = random_model(dataclasses.replace(TINY, filters=4, transposes=True))
-    assert restored(muted(model, [(0, 1)])).tobytes() == restored(muted(model, [(0, 3)])).tobytes()
-    assert restored(muted(model, [(0, 1)])).tobytes() != restored(muted(model, [(0, 2)])).tobytes()
+    assert restored(ablated(model, [(0, 1)])).tobytes() == restored(ablated(model, [(0, 3)])).tobytes()
+    assert restored(ablated(model, [(0, 1)])).tobytes() != restored(ablated(model, [(0, 2)])).tobytes()
 
 
 @pytest.mark.parametrize("place", [(2, 0), (-1, 0), (0, 3), (0, -1)], ids=str)
 def test_filters_that_are_not_there(place: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=rf"steps 0 to 1 of filters 0 to 2, got \({place[0]}, {place[1]}\)"):
-        muted(random_model(TINY), [place])
+        ablated(random_model(TINY), [place])

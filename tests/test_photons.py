@@ -9,9 +9,8 @@ from skimage import data
 
 import tnrd
 from tnrd.degradations import add_poisson_gaussian
-from tnrd.inference import whitening
 from tnrd.inference.photons import denoise_photon_noise
-from tnrd.inference.whitening import enlarged
+from tnrd.inference.stabilisation import enlarged
 from tnrd.metrics import psnr
 from tnrd.pixels import binned
 
@@ -41,7 +40,7 @@ def test_pixels_are_added_up_where_light_is_scarce(
     clean = data.camera()[64:320, 64:320] / 255
     noisy = add_poisson_gaussian(clean, 1 / photons, 0.0, seed=1)
     with_sums = psnr(clean, denoise_photon_noise(noisy, 1 / photons))
-    monkeypatch.setattr(whitening, "_SCARCE", 100.0)
+    monkeypatch.setattr("tnrd.inference.stabilisation._SCARCE", 100.0)
     without = psnr(clean, denoise_photon_noise(noisy, 1 / photons))
     assert with_sums >= without + gain_in_db
 

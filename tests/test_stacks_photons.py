@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import tnrd
 from tnrd.config import TNRDConfig
 from tnrd.degradations import add_poisson_gaussian
-from tnrd.inference.whitening import measured_white, whitening
+from tnrd.inference.stabilisation import measured_white, stabilisation
 from tnrd.model import TNRD
 from tnrd.photon_noise import PhotonNoise, estimate_photon_noise
 from tnrd.pixels import to_unit
@@ -96,10 +96,10 @@ def test_a_dark_plane_in_the_middle_does_not_decide() -> None:
 def test_blocks_give_the_whole(
     weights: dict[str, str], kind: str, light: tuple[float, float, int], blocks: tuple[int, int, int]
 ) -> None:
-    *noise, halvings = light
+    *noise, binnings = light
     stack = noisy(*noise, 3, 131, 257)
     white = white_of(stack, *noise)
-    assert whitening(stack[1], PhotonNoise(*noise), white).halvings == halvings
+    assert stabilisation(stack[1], PhotonNoise(*noise), white).binnings == binnings
     lazy = da.from_array(stack, chunks=blocks)
     result = tnrd.denoise_array(lazy, gain=noise[0], read_noise=noise[1], model=weights[kind], min_chunk=1, **PHOTONS)
     assert len(result.chunks[2]) > 1
@@ -162,8 +162,8 @@ def test_estimated_once_or_in_each_plane(weights: dict[str, str]) -> None:
     """The last plane is in the dark: its pixels alone are added up, within one set of blocks."""
     stack = noisy(*BRIGHT[:2], 3, 131, 200)
     stack[2] = noisy(*DIM[:2], 1, 131, 200)[0]
-    found = [whitening(plane, estimate_photon_noise(plane)) for plane in stack]
-    assert [made.halvings > 0 for made in found] == [False, False, True]
+    found = [stabilisation(plane, estimate_photon_noise(plane)) for plane in stack]
+    assert [made.binnings > 0 for made in found] == [False, False, True]
     lazy = da.from_array(stack, chunks=(2, 40, 50))
     own = each(stack, model=weights["grid2"])
     np.testing.assert_allclose(computed(lazy, "per-plane", model=weights["grid2"]), own, atol=ROUNDING)
@@ -207,7 +207,7 @@ def test_files_in_blocks_of_any_side(tmp_path: Path, weights: dict[str, str]) ->
     assert report.blocks > 3
     noise = PhotonNoise(1 / 32, 1 / 8)
     white = white_of(stack, *noise[:2])
-    assert whitening(to_unit(stack[1]), noise, white).halvings == 1
+    assert stabilisation(to_unit(stack[1]), noise, white).binnings == 1
     expected = each(stack, *noise[:2], white=white, model=weights["grid2"])
     for found in (tifffile.imread(tmp_path / "48.tif"), read(tmp_path / "72.zarr")):
         assert found.dtype == np.uint16
@@ -255,7 +255,7 @@ def test_a_run_is_resumed_and_others_are_refused(tmp_path: Path, weights: dict[s
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"noise": "poisson"}, "noise must be one of gaussian, poisson-gaussian, got 'poisson'"),
+        ({"noise": "poisson"}, "noise must be one of gaussian, correlated, poisson-gaussian, got 'poisson'"),
         ({"noise": "gaussian", "gain": 0.1}, "gain, read_noise and offset belong to the noise 'poisson-gaussian'"),
         ({"gain": 0.0}, "gain, the signal of one photon .* must be positive, got 0.0"),
         ({"gain": 0.1, "read_noise": -1.0}, "read_noise must be a finite number of at least 0, got -1.0"),

@@ -183,7 +183,7 @@ def test_recorded_updates_are_those_made_one_by_one(
     plan = recipe(Phase(iterations=8, batch=2, crop=24, warmup=1), Phase(iterations=8, batch=2, crop=32, warmup=1))
     found = []
     for uncaptured in (2, 100):
-        monkeypatch.setattr("tnrd.training.captured.UNCAPTURED", uncaptured)
+        monkeypatch.setattr("tnrd.training.cuda_graph.UNCAPTURED", uncaptured)
         trainer = Trainer(plan, pictures, pictures, tmp_path / str(uncaptured), "cuda", progress=False)
         assert trainer.run()
         found.append(weights_of(trainer))

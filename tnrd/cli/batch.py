@@ -145,10 +145,10 @@ def _denoise(options: argparse.Namespace, plan: Plan) -> int:
 def _settings(options: argparse.Namespace) -> Settings:
     from tnrd.inference.batch.run import make_settings
 
-    assumption = assumed(options)
+    noise_model = assumed(options)
     limit = {} if options.max_pixels is None else {"max_pixels": options.max_pixels}
     with ending(WEIGHTS, ValueError):
-        settings = make_settings(assumption, options.model, options.strength, options.device, options.engine, **limit)
+        settings = make_settings(noise_model, options.model, options.strength, options.device, options.engine, **limit)
     with ending(USAGE, ValueError):
         return dataclasses.replace(settings, tile=settings.side_of_tiles(options.tile))
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tnrd.image_io import Picture
-    from tnrd.inference.assumption import Noise
+    from tnrd.inference.noise_model import Noise
     from tnrd.model import TNRD
     from tnrd.weights import WeightsFile
 
@@ -107,7 +107,7 @@ def _run_one(options: argparse.Namespace) -> int:
         check_storable(picture, format)
     source, lost = _described(picture), lost_metadata(picture, format)
     with timed(seconds, "start"):
-        import tnrd.inference.assumption  # noqa: F401 (with it torch, which is no part of the estimate)
+        import tnrd.inference.noise_model  # noqa: F401 (with it torch, which is no part of the estimate)
     with timed(seconds, "estimate"):
         noise, is_given = _noise(options, picture)
     with timed(seconds, "load"):
@@ -209,9 +209,9 @@ def _noise(options: argparse.Namespace, picture: Picture) -> tuple[Noise, bool]:
     """The noise, and whether it was given rather than estimated."""
     from tnrd.cli.options import assumed
 
-    assumption = assumed(options)
+    noise_model = assumed(options)
     with ending(INPUT, ValueError):
-        return assumption.of(picture.pixels), assumption.is_given
+        return noise_model.of(picture.pixels), noise_model.is_given
 
 
 def _say_noise(options: argparse.Namespace, noise: Noise, picture: Picture) -> None:
@@ -237,13 +237,13 @@ def _say_noise(options: argparse.Namespace, noise: Noise, picture: Picture) -> N
 
 
 def _restored(options: argparse.Namespace, picture: Picture, model: TNRD, noise: Noise) -> Picture:
-    from tnrd.inference.assumption import restore_assumed
+    from tnrd.inference.noise_model import restore_noisy
     from tnrd.inference.restore import NumericalError
 
     pixels, depth = picture.pixels, picture.pixels.dtype
     try:
         with ending(WEIGHTS, NumericalError), progress(options.quiet) as report:
-            restored = restore_assumed(
+            restored = restore_noisy(
                 pixels, model, noise, strength=options.strength, tile=options.tile, dtype=depth, progress=report
             )
     except RuntimeError as error:  # torch's way to say it, on the CPU and on a GPU

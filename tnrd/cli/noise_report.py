@@ -60,7 +60,7 @@ def _is_of_photons(noise: NoiseLevel, pixels: NDArray[Any]) -> bool:
     """Whether the noise grows with the brightness, and is white once that is taken into account."""
     from tnrd.correlated_noise import noise_across_scales
     from tnrd.inference.levels import MAX_SIGMA
-    from tnrd.inference.whitening import whitening
+    from tnrd.inference.stabilisation import stabilisation
     from tnrd.photon_noise import estimate_photon_noise, growth_with_brightness
 
     rows, columns = (slice(max(0, (n - _SIDE) // 2), (n + _SIDE) // 2) for n in pixels.shape[:2])
@@ -72,5 +72,5 @@ def _is_of_photons(noise: NoiseLevel, pixels: NDArray[Any]) -> bool:
     level = math.sqrt(found.gain * max(0.0, float(part.mean()) - found.offset) + found.read_noise**2)
     if not _LEAST * noise.span < level < MAX_SIGMA or growth_with_brightness(found, part) < _GROWTH:
         return False
-    stabilised = whitening(part, found).forward(part)
+    stabilised = stabilisation(part, found).forward(part)
     return not noise_across_scales(stabilised, channel_axis=axis).is_correlated

@@ -14,7 +14,7 @@ from tnrd import __version__
 from tnrd.cli.reporting import PROGRAM, USAGE, WEIGHTS, CommandError, ending
 
 if TYPE_CHECKING:
-    from tnrd.inference.assumption import Assumption
+    from tnrd.inference.noise_model import NoiseModel
 
 EPILOG = """\
 exit status:
@@ -225,18 +225,18 @@ def _sigma(text: str) -> float:
     return _number(text, 100, "sigma must lie in [0, 100] on the 8-bit scale")
 
 
-def assumed(options: argparse.Namespace) -> Assumption:
+def assumed(options: argparse.Namespace) -> NoiseModel:
     """What the options say of the noise.
 
     Raises:
         CommandError: They do not fit together.
     """
-    from tnrd.inference.assumption import Assumption
+    from tnrd.inference.noise_model import NoiseModel
 
     given = (options.sigma, options.gain, options.read_noise, options.offset)
     in_unit = [None if value is None else value / 255 for value in given]
     with ending(USAGE, ValueError):
-        return Assumption(options.noise, *in_unit)
+        return NoiseModel(options.noise, *in_unit)
 
 
 def check_noise(options: argparse.Namespace) -> None:

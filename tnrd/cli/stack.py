@@ -13,7 +13,7 @@ from tnrd.cli.options import assumed
 from tnrd.cli.reporting import INPUT, OUTPUT, USAGE, WEIGHTS, CommandError, as_level, ending, progress, say, to_stdout
 
 if TYPE_CHECKING:
-    from tnrd.inference.assumption import Assumption
+    from tnrd.inference.noise_model import NoiseModel
     from tnrd.inference.stacks.volume import VolumeReport
 
 # Planes whose noise is said on a line.
@@ -101,7 +101,7 @@ def _short(value: float) -> str:
     return f"{255 * value:.3g}"
 
 
-def _noise_receipt(done: VolumeReport, known: Assumption) -> dict[str, Any]:
+def _noise_receipt(done: VolumeReport, known: NoiseModel) -> dict[str, Any]:
     from tnrd.photon_noise import PhotonNoise
 
     source = {"unit": "8-bit", "source": "given" if known.is_given else "estimated"}

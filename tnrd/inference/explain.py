@@ -86,7 +86,7 @@ def averaging_kernel(model: TNRD, image: ArrayLike, sigma: float, row: int, colu
     )
 
 
-def muted(model: TNRD, filters: Iterable[tuple[int, int]]) -> TNRD:
+def ablated(model: TNRD, filters: Iterable[tuple[int, int]]) -> TNRD:
     """A copy of a model in which single filters do nothing: their influence function psi is 0.
 
     The copy shares nothing with the model. Steps that share one set of weights (``TNRDConfig.repeats`` > 1) share
@@ -98,7 +98,7 @@ def muted(model: TNRD, filters: Iterable[tuple[int, int]]) -> TNRD:
         filters: Pairs (t, i) of a step t = 0 ... T - 1 and a filter i = 0 ... F - 1.
 
     Returns:
-        The copy. With all filters of all steps muted it returns every picture as it is.
+        The copy. With all filters of all steps ablated it returns every picture as it is.
 
     Raises:
         ValueError: There is no such step or filter.

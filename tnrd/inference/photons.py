@@ -12,7 +12,7 @@ from tnrd.inference.choice import weights_for
 from tnrd.inference.levels import given_noise
 from tnrd.inference.loading import configured, load
 from tnrd.inference.restore import Progress, check_strength, restore
-from tnrd.inference.whitening import check_covered, given_photon_noise, whitening
+from tnrd.inference.stabilisation import check_covered, given_photon_noise, stabilisation
 from tnrd.model import TNRD
 from tnrd.photon_noise import PhotonNoise, estimate_photon_noise
 from tnrd.pixels import as_pixels, to_unit
@@ -36,7 +36,7 @@ def denoise_photon_noise(
 
     The generalised Anscombe transform (:mod:`tnrd.anscombe`) makes the noise white, of level one; the diffusion takes
     it away; the exact unbiased inverse leads back. Where light is so scarce that this noise is more than 68/255
-    of what is white (some three photons there), pixels are added up two by two first, which is four times the photons,
+    of what is white (some three photons there), the picture is binned 2 x 2 first, which is four times the photons,
     and the result is enlarged by cubic interpolation.
 
     Args:
@@ -106,9 +106,9 @@ def restore_photon_noise(
     """
     if strength == 0:
         return pixels.copy()
-    made = whitening(pixels, noise, white)
+    made = stabilisation(pixels, noise, white)
     unit = made.forward(pixels)
     clean = restore(
         unit, model, given_noise(made.level, unit, span=1.0), strength=strength, tile=tile, progress=progress
     )
-    return made.back(clean, pixels.shape)
+    return made.inverse(clean, pixels.shape)

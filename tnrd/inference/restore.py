@@ -15,11 +15,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from tnrd.inference.choice import weights_for
+from tnrd.inference.cuda_graph import recorded
 from tnrd.inference.determinism import ordered_convolutions
 from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.loading import configured, device_of, load
 from tnrd.inference.planes import picture_of, planes_of
-from tnrd.inference.recorded import recorded
 from tnrd.inference.tiling import split
 from tnrd.model import TNRD
 from tnrd.pixels import as_pixels, channels_equal, from_unit, to_unit

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tnrd.image_io.completion import remove_leftovers
-from tnrd.kernels.recording import ALONE
+from tnrd.kernels.capture_lock import CAPTURE_LOCK
 from tnrd.model import TNRD
-from tnrd.training.captured import Batch, by_itself, recorded
 from tnrd.training.checkpoint import read_checkpoint, write_checkpoint
+from tnrd.training.cuda_graph import Batch, by_itself, recorded
 from tnrd.training.data import CropSampler, large_enough
 from tnrd.training.losses import weighted_mse
 from tnrd.training.optimizers import build_optimizer, learning_rate, restored_optimizer, set_learning_rate
@@ -229,7 +229,7 @@ class Trainer:
         if not self.processes.is_first:
             return {}
         denoise = array_denoiser(self.average, strength=steps.stop / self.recipe.model.stages)
-        with ALONE:
+        with CAPTURE_LOCK:
             scores = {
                 sigma: float(
                     np.mean([score(denoise, im / 255, sigma, i).psnr for i, im in enumerate(self.validation_images)])
@@ -278,7 +278,7 @@ class Trainer:
     def _refuse_divergence(self, loss: float = 0.0) -> None:
         """Where the host waits for the GPU anyway: weights that are lost must not replace good ones."""
         weights = [*self.model.parameters(), *self.average.parameters()]
-        with ALONE:
+        with CAPTURE_LOCK:
             finite = bool(torch.stack([value.isfinite().all() for value in weights]).all())
         if not (finite and math.isfinite(loss)):
             raise FloatingPointError(

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tnrd.image_io.completion import completed
-from tnrd.inference.batch.bench import DONE, FAILED
 from tnrd.inference.batch.errors import BatchOutputError
+from tnrd.inference.batch.file_worker import DONE, FAILED
 from tnrd.inference.batch.manifest import History, Manifest, Record, absent_shards, dump, manifests_in, sha256_of
 from tnrd.inference.batch.plan import Job, Plan
 from tnrd.inference.batch.run import MOST_FAILURES

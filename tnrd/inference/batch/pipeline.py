@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from tnrd.inference.batch.bench import Bench, Prepared, StoppedError
 from tnrd.inference.batch.errors import BatchOutputError
+from tnrd.inference.batch.file_worker import FileWorker, Prepared, StoppedError
 from tnrd.inference.batch.manifest import Record
 from tnrd.inference.batch.plan import Job
 from tnrd.inference.loading import device_of
@@ -40,20 +40,20 @@ MOST_TOGETHER = 32
 PIXELS_AHEAD = 1 << 26  # of the pictures that wait to be denoised, while there are two
 
 
-def threads_beside(bench: Bench) -> int:
+def threads_beside(bench: FileWorker) -> int:
     """How many threads read, and how many write, beside the diffusion."""
     on_cpu = device_of(bench.settings.model).type == "cpu"
     return max(1, min(MOST_THREADS, torch.get_num_threads() if on_cpu else (os.cpu_count() or 2) // 2))
 
 
-def lanes_of(bench: Bench) -> int:
+def lanes_of(bench: FileWorker) -> int:
     """How many pictures are denoised at once, each by one thread; 1 where each takes the whole device."""
     model = bench.settings.model
     suits = device_of(model).type == "cpu" and resolve_engine(model.engine, torch.device("cpu")) == "numba"
     return torch.get_num_threads() if suits and several_may_enter() else 1
 
 
-def together_of(bench: Bench, first: Prepared) -> int:
+def together_of(bench: FileWorker, first: Prepared) -> int:
     """How many pictures of the size of the first one fill the device."""
     kind = device_of(bench.settings.model).type
     return 1 if kind == "cpu" else max(1, min(MOST_TOGETHER, DEFAULT_TILE[kind] ** 2 // first.pixel_count))
@@ -61,7 +61,7 @@ def together_of(bench: Bench, first: Prepared) -> int:
 
 def work_off(
     jobs: Iterable[Job],
-    bench: Bench,
+    bench: FileWorker,
     *,
     is_to_stop: Callable[[], bool] = lambda: False,
     threads: int | None = None,
@@ -155,7 +155,7 @@ def _lanes(count: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _read_ahead(
-    jobs: Iterable[Job], bench: Bench, readers: ThreadPoolExecutor, count: int, is_to_stop: Callable[[], bool]
+    jobs: Iterable[Job], bench: FileWorker, readers: ThreadPoolExecutor, count: int, is_to_stop: Callable[[], bool]
 ) -> Iterator[Prepared | Record]:
     waiting = iter(jobs)
     ahead: deque[Future[Prepared | Record]] = deque()
@@ -196,7 +196,7 @@ def _groups(
 
 
 def _denoise(
-    group: list[Prepared], bench: Bench, is_to_stop: Callable[[], bool]
+    group: list[Prepared], bench: FileWorker, is_to_stop: Callable[[], bool]
 ) -> Iterator[tuple[Prepared, NDArray[Any] | Exception]]:
     """Each picture with its result, or with the reason why it has none.
 
@@ -232,7 +232,7 @@ def _settle(behind: deque[Future[Record | None]], most: int) -> Iterator[Record]
             yield record
 
 
-def _denoise_and_write(prepared: Prepared, bench: Bench, is_to_stop: Callable[[], bool]) -> Record | None:
+def _denoise_and_write(prepared: Prepared, bench: FileWorker, is_to_stop: Callable[[], bool]) -> Record | None:
     """The record; None if the picture was given up."""
     try:
         if is_to_stop():

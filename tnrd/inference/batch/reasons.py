@@ -11,7 +11,7 @@ from tnrd.inference.batch.plan import Job
 _HOPELESS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def check_hope(error: Exception, output: str) -> None:
+def raise_if_fatal(error: Exception, output: str) -> None:
     """Raise BatchOutputError if what went wrong will go wrong with every file to come."""
     cause: BaseException | None = error
     while cause is not None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tnrd.image_io import DEFAULT_MAX_PIXELS
-from tnrd.inference.assumption import Assumption
 from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import History, Manifest, Record, manifest_path, manifests_in
 from tnrd.inference.batch.occupancy import Occupancy
 from tnrd.inference.batch.plan import Plan, make_plan
 from tnrd.inference.batch.shards import Shard
+from tnrd.inference.noise_model import NoiseModel
 
 if TYPE_CHECKING:
     from tnrd.inference.batch.settings import Settings
@@ -130,7 +130,7 @@ def denoise_files(
         manifest: Its path; None for ``tnrd-manifest.jsonl``, or ``tnrd-manifest-2-of-8.jsonl``, in ``output``.
         sigma: Standard deviation of the noise on the [0, 1] scale; None to estimate it for each picture.
         noise: "gaussian", "poisson-gaussian" (:func:`tnrd.denoise_photon_noise`) or "correlated"
-            (:class:`tnrd.inference.assumption.Assumption`).
+            (:class:`tnrd.inference.noise_model.NoiseModel`).
         gain: Of photon noise, on the [0, 1] scale; None to estimate it, together with the others.
         read_noise: Of photon noise, on the [0, 1] scale.
         offset: Of photon noise, on the [0, 1] scale.
@@ -175,8 +175,8 @@ def denoise_files(
     )
     if not (skip_existing or overwrite):
         refuse_existing(plan)
-    assumption = Assumption(noise, sigma, gain, read_noise, offset)
-    settings = make_settings(assumption, model, strength, device, engine, tile, max_pixels)
+    noise_model = NoiseModel(noise, sigma, gain, read_noise, offset)
+    settings = make_settings(noise_model, model, strength, device, engine, tile, max_pixels)
     path = manifest_path(plan.output, shard) if manifest is None else os.fspath(manifest)
     return run(
         plan, settings, path, skip_existing=skip_existing, overwrite=overwrite, report=report, is_to_stop=is_to_stop
@@ -194,7 +194,7 @@ def run(
     is_to_stop: Callable[[], bool] = lambda: False,
 ) -> BatchResult:
     """Work a plan off; arguments, result and errors as those of :func:`denoise_files`."""
-    from tnrd.inference.batch.bench import Bench
+    from tnrd.inference.batch.file_worker import FileWorker
     from tnrd.inference.batch.pipeline import work_off
 
     try:
@@ -209,7 +209,7 @@ def run(
         there = (path for path in manifests_in(plan.output) if os.path.exists(path))  # not a link that leads nowhere
         others = (path for path in there if not os.path.samefile(path, manifest))
         history = History([manifest, *others])
-        bench = Bench(settings, lines, history, skip_existing, overwrite)
+        bench = FileWorker(settings, lines, history, skip_existing, overwrite)
         start = time.monotonic()
         records = work_off(plan, bench, is_to_stop=is_to_stop)
         try:
@@ -242,7 +242,7 @@ def refuse_existing(plan: Plan) -> None:
 
 
 def make_settings(
-    assumption: Assumption,
+    noise_model: NoiseModel,
     model: str | Path,
     strength: float,
     device: str,
@@ -261,7 +261,7 @@ def make_settings(
     check_strength(strength)
     grey, colour = find_weights(model), find_weights(model, colour=True)
     network = load(grey, device, engine)
-    settings = Settings(network, grey.sha256, assumption, strength, None, max_pixels)
+    settings = Settings(network, grey.sha256, noise_model, strength, None, max_pixels)
     if colour != grey:
         other = load(colour, device, engine)
         settings = dataclasses.replace(settings, colour_model=other, colour_weights=colour.sha256)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 
 from tnrd.image_io import DEFAULT_MAX_PIXELS
-from tnrd.inference.assumption import Assumption
 from tnrd.inference.batch.manifest import Record
 from tnrd.inference.loading import device_of
+from tnrd.inference.noise_model import NoiseModel
 from tnrd.inference.restore import side_of_tiles
 from tnrd.kernels.dispatch import resolve_engine
 from tnrd.model import TNRD
@@ -22,7 +22,7 @@ class Settings:
     Attributes:
         model: The loaded model.
         weights: The SHA-256 of its weights.
-        assumption: What is known of the noise.
+        noise_model: What is known of the noise.
         strength: Where the diffusion stops.
         tile: The side of the tiles; results with other tiles differ by float rounding only.
         max_pixels: Larger pictures are refused.
@@ -32,7 +32,7 @@ class Settings:
 
     model: TNRD
     weights: str
-    assumption: Assumption = field(default_factory=Assumption)
+    noise_model: NoiseModel = field(default_factory=NoiseModel)
     strength: float = 1.0
     tile: int | None = None
     max_pixels: int = DEFAULT_MAX_PIXELS
@@ -50,7 +50,7 @@ class Settings:
     @property
     def receipt(self) -> Record:
         """What results depend on beside weights: the same for all files."""
-        return {"strength": self.strength, **self.assumption.receipt}
+        return {"strength": self.strength, **self.noise_model.receipt}
 
     @property
     def all_weights(self) -> Record:

@@ -44,7 +44,7 @@ def denoise_array(
     noise is estimated by itself, else that of the brightest of eight planes.
 
     Nothing is computed but the noise (with ``sigma=None``), the span, and, of photon noise, what the samples of the
-    planes tell, since it decides how many pixels are added up, and so the halo. Any scheduler of Dask computes the
+    planes tell, since it decides on binning, and so on the halo. Any scheduler of Dask computes the
     rest. The model is loaded once in each process, by name and hash; a path has to be readable there. Threads of one
     process take turns in the compiled kernels, each of which uses all cores that torch is allowed
     (``OMP_NUM_THREADS``, which Dask's workers set to 1): give workers one thread each.
@@ -57,7 +57,7 @@ def denoise_array(
             plane, of the shape of the leading axes; for colour also one a channel, in a last axis of 3. Estimates
             read whole planes up to 1024 x 1024, and evenly spread blocks of larger ones. Of photon noise None, or
             "per-plane" to estimate it in each plane, now, for which all planes are read.
-        noise: "gaussian"; "correlated", see :class:`tnrd.inference.assumption.Assumption`; or "poisson-gaussian",
+        noise: "gaussian"; "correlated", see :class:`tnrd.inference.noise_model.NoiseModel`; or "poisson-gaussian",
             photon and read noise: var(f) = gain (u - offset) + read_noise^2.
         gain: Of photon noise: the signal of one photon on the [0, 1] scale; None to estimate it together with the
             others: once, now, from the plane in the middle, or see ``sigma``.
@@ -70,7 +70,7 @@ def denoise_array(
             microscope's dyes, are planes: leave them among the leading axes.
         min_chunk: Chunks are merged until their sides in the picture reach this, and at least the halo. A block of
             side c computes (c + 2 halo)^2 pixels, with a halo of 36 pixels for the default model, and about twice
-            that each time that pixels are added up two by two for want of photons.
+            that each time that the picture is binned 2 x 2 for want of photons.
         device: See :func:`tnrd.denoise`; chosen by each worker.
         engine: See :func:`tnrd.denoise`.
 
@@ -91,9 +91,9 @@ def denoise_array(
         True
     """
     check_installed()
-    from tnrd.inference.assumption import Assumption
+    from tnrd.inference.noise_model import NoiseModel
     from tnrd.inference.stacks.blocks import lazily
-    from tnrd.inference.stacks.sampling import StackAssumption
+    from tnrd.inference.stacks.sampling import StackNoiseModel
 
-    assumed = StackAssumption(sigma, Assumption(noise, gain=gain, read_noise=read_noise, offset=offset), span)
+    assumed = StackNoiseModel(sigma, NoiseModel(noise, gain=gain, read_noise=read_noise, offset=offset), span)
     return lazily(array, assumed, model, strength, channel_axis, min_chunk, device, engine)

@@ -3,7 +3,7 @@
 A pixel of the result depends on pixels at most :attr:`tnrd.model.TNRD.dependence_radius` away. So each block is
 computed from a context that reaches this halo beyond it (``dask.array.map_overlap``), or ends at the border of the
 picture, where the model mirrors as it would untiled. Blocks begin at multiples of the model's grid. Where photons are
-so few that pixels are added up (:mod:`tnrd.inference.whitening`), grid and halo are those of the larger pixels.
+so few that pixels are binned (:mod:`tnrd.inference.stabilisation`), grid and halo are those of the larger pixels.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from tnrd.inference.levels import NoiseLevel, given_noise
 from tnrd.inference.restore import check_strength, restore, side_of_tiles
+from tnrd.inference.stabilisation import reach
 from tnrd.inference.stacks.reference import ModelReference, refer
-from tnrd.inference.stacks.sampling import OfPlane, StackAssumption, StackNoise, noise_of
-from tnrd.inference.whitening import reach
+from tnrd.inference.stacks.sampling import OfPlane, StackNoise, StackNoiseModel, noise_of
 from tnrd.model import TNRD
 from tnrd.pixels import check_finite, from_unit, to_unit
 
@@ -33,7 +33,7 @@ _TURN = threading.Lock()
 
 def lazily(
     array: Any,
-    assumed: StackAssumption,
+    assumed: StackNoiseModel,
     model: str | Path,
     strength: float,
     channel_axis: int | None,
@@ -73,10 +73,10 @@ def restored(
     min_chunk: int,
 ) -> da.Array:
     """The lazy result for (..., M, N[, 3]) and its noise (:func:`tnrd.inference.stacks.sampling.noise_of`)."""
-    margin = halo(network, noise.halvings)
+    margin = halo(network, noise.binnings)
     rows = stack.ndim - (3 if colour else 2)
     least = max(min_chunk, margin)
-    wanted = {axis: aligned(stack.chunks[axis], least, grid(network, noise.halvings)) for axis in (rows, rows + 1)}
+    wanted = {axis: aligned(stack.chunks[axis], least, grid(network, noise.binnings)) for axis in (rows, rows + 1)}
     stack = stack.rechunk({**wanted, **({stack.ndim - 1: -1} if colour else {})})
     # One for all is broadcast; else each block of planes gets its own.
     of_planes = noise.array.rechunk({axis: stack.chunks[axis] for axis in range(rows) if noise.array.shape[axis] > 1})
@@ -95,15 +95,15 @@ def restored(
     )
 
 
-def halo(network: TNRD, halvings: int) -> int:
+def halo(network: TNRD, binnings: int) -> int:
     """Pixels that a context reaches beyond its block: what a result depends on, in whole cells of the grid."""
-    side = grid(network, halvings)
-    return -(-reach(network.dependence_radius, halvings) // side) * side
+    side = grid(network, binnings)
+    return -(-reach(network.dependence_radius, binnings) // side) * side
 
 
-def grid(network: TNRD, halvings: int) -> int:
-    """Blocks and contexts begin at its multiples: the model's cell, of pixels that were added up ``halvings`` times."""
-    return int(network.config.cell * 2**halvings)
+def grid(network: TNRD, binnings: int) -> int:
+    """Blocks and contexts begin at its multiples: the model's cell, of pixels that were binned ``binnings`` times."""
+    return int(network.config.cell * 2**binnings)
 
 
 def aligned(chunks: tuple[int, ...], least: int, grid: int) -> tuple[int, ...]:
@@ -191,7 +191,7 @@ def _restore_picture(
         return from_unit(unit, dtype)
     unit = noise.forward(unit)
     clean = _restore_white(unit, network, given_noise(noise.level, unit, span=1.0), strength, unit.dtype)
-    return from_unit(noise.back(clean, pixels.shape), dtype)
+    return from_unit(noise.inverse(clean, pixels.shape), dtype)
 
 
 def _restore_white(

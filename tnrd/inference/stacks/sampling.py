@@ -1,8 +1,8 @@
 """The noise of a stack: of one kind, the same for all planes or one each, as a small Dask array beside it.
 
-The array holds :class:`tnrd.inference.levels.NoiseLevel` objects, or :class:`tnrd.inference.whitening.Whitening` for
-photon noise, and has the axes of the stack, of length 1 where all share one: so Dask hands each block the noise of its
-own planes.
+The array holds :class:`tnrd.inference.levels.NoiseLevel` objects, or for photon noise
+:class:`tnrd.inference.stabilisation.Stabilisation`, and has the axes of the stack, of length 1 where all share one: so
+Dask hands each block the noise of its own planes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
-from tnrd.inference.assumption import GAUSSIAN, POISSON_GAUSSIAN, Assumption
 from tnrd.inference.levels import NoiseLevel, given_noise, measured_span
-from tnrd.inference.whitening import Whitening, measured_white, whitening
+from tnrd.inference.noise_model import GAUSSIAN, POISSON_GAUSSIAN, NoiseModel
+from tnrd.inference.stabilisation import Stabilisation, measured_white, stabilisation
 from tnrd.pixels import check_finite, to_unit
 
 PER_PLANE = "per-plane"
 Sigma = float | str | Sequence[Any] | NDArray[Any] | None
-OfPlane = NoiseLevel | Whitening
+OfPlane = NoiseLevel | Stabilisation
 # Noise is estimated from the whole plane up to this side, beyond it from blocks spread evenly over it.
 SAMPLE_SIDE = 1024
 SAMPLE_BLOCK = 128
@@ -34,7 +34,7 @@ SHARING_PLANES = 8
 
 
 @dataclass(frozen=True, eq=False)
-class StackAssumption:
+class StackNoiseModel:
     """What is assumed of the noise of a stack.
 
     Attributes:
@@ -49,7 +49,7 @@ class StackAssumption:
     """
 
     sigma: Sigma
-    of_a_plane: Assumption
+    of_a_plane: NoiseModel
     span: float | None = None
 
     def __post_init__(self) -> None:
@@ -76,15 +76,15 @@ class StackNoise:
     """The noise of the planes.
 
     Attributes:
-        array: NoiseLevel or Whitening objects, of the stack's dimensions, with lengths 1 for the axes of a picture.
-        halvings: How often pixels are added up two by two, of the plane with the scarcest light.
+        array: NoiseLevel or Stabilisation objects, of the stack's dimensions, with lengths 1 for the axes of a picture.
+        binnings: How often the picture is binned 2 x 2, of the plane with the scarcest light.
     """
 
     array: da.Array
-    halvings: int = 0
+    binnings: int = 0
 
 
-def noise_of(stack: da.Array, assumed: StackAssumption, *, colour: bool) -> StackNoise:
+def noise_of(stack: da.Array, assumed: StackNoiseModel, *, colour: bool) -> StackNoise:
     """The noise of a stack.
 
     Args:
@@ -134,7 +134,7 @@ def sampled(stack: da.Array, *, colour: bool) -> da.Array:
     return stack.rechunk(dict.fromkeys(range(rows, stack.ndim), -1))
 
 
-def _given(stack: da.Array, assumed: StackAssumption, leading: tuple[int, ...], *, colour: bool) -> StackNoise:
+def _given(stack: da.Array, assumed: StackNoiseModel, leading: tuple[int, ...], *, colour: bool) -> StackNoise:
     """Given levels, checked; the span is measured when they are asked for."""
     levels = np.asarray(assumed.sigma)
     if levels.ndim and levels.shape not in ({leading, (*leading, 3)} if colour else {leading}):
@@ -175,11 +175,11 @@ def _as_array(noises: Sequence[OfPlane], shape: tuple[int, ...]) -> NDArray[Any]
 
 
 def _held(noises: Sequence[OfPlane], leading: tuple[int, ...], picture: int) -> StackNoise:
-    halvings = max(noise.halvings if isinstance(noise, Whitening) else 0 for noise in noises)
-    return StackNoise(noise_array(noises, leading, picture), halvings)
+    binnings = max(noise.binnings if isinstance(noise, Stabilisation) else 0 for noise in noises)
+    return StackNoise(noise_array(noises, leading, picture), binnings)
 
 
-def _measure(planes: NDArray[Any], assumed: Assumption, shape: tuple[int, ...]) -> NDArray[Any]:
+def _measure(planes: NDArray[Any], assumed: NoiseModel, shape: tuple[int, ...]) -> NDArray[Any]:
     """The noise of each plane of a block of samples; ``shape`` is that of a plane."""
     leading = planes.shape[: planes.ndim - len(shape)]
     noises = np.empty((*leading, *(1,) * len(shape)), object)
@@ -188,7 +188,7 @@ def _measure(planes: NDArray[Any], assumed: Assumption, shape: tuple[int, ...]) 
     return noises
 
 
-def _shared(stack: da.Array, leading: tuple[int, ...], shape: tuple[int, ...], assumed: StackAssumption) -> OfPlane:
+def _shared(stack: da.Array, leading: tuple[int, ...], shape: tuple[int, ...], assumed: StackNoiseModel) -> OfPlane:
     """The noise of all planes, from the one in the middle."""
     colour = len(shape) == 3
     middle = sampled(stack[tuple(length // 2 for length in leading)], colour=colour).compute()
@@ -202,7 +202,7 @@ def _shared(stack: da.Array, leading: tuple[int, ...], shape: tuple[int, ...], a
         sample = lazy.compute()
         check_finite(sample)
         white = max(white, measured_white(to_unit(sample), noise, shape))
-    return whitening(to_unit(middle), noise, white, shape)
+    return stabilisation(to_unit(middle), noise, white, shape)
 
 
 def _spread_planes(stack: da.Array, *, colour: bool) -> list[da.Array]:
@@ -214,7 +214,7 @@ def _spread_planes(stack: da.Array, *, colour: bool) -> list[da.Array]:
     return [sampled(stack[place], colour=colour) for place in places]
 
 
-def _measured(pixels: NDArray[Any], assumed: Assumption, shape: tuple[int, ...]) -> OfPlane:
+def _measured(pixels: NDArray[Any], assumed: NoiseModel, shape: tuple[int, ...]) -> OfPlane:
     check_finite(pixels)
     noise = assumed.of(pixels)
-    return noise if isinstance(noise, NoiseLevel) else whitening(to_unit(pixels), noise, shape=shape)
+    return noise if isinstance(noise, NoiseLevel) else stabilisation(to_unit(pixels), noise, shape=shape)

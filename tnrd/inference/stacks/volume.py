@@ -88,7 +88,7 @@ def denoise_volume(
         strength: As in :func:`tnrd.denoise`.
         channel_axis: The axis of the colours in the source; None for the samples of a TIFF's pixels, or grey.
         series: Which one, where a TIFF holds pictures of different size.
-        side: Of a block, rounded up to a multiple of 16 and of the model's cells, of the pixels that are added up where
+        side: Of a block, rounded up to a multiple of 16 and of the model's cells, of the binned pixels where
             photons are few. Chunks of a Zarr target have it.
         device: As in :func:`tnrd.denoise_array`.
         engine: As in :func:`tnrd.denoise_array`.
@@ -106,11 +106,11 @@ def denoise_volume(
         ValueError: As from :func:`tnrd.denoise_array`.
     """
     check_installed()
-    from tnrd.inference.assumption import Assumption
     from tnrd.inference.loading import check_place
+    from tnrd.inference.noise_model import NoiseModel
     from tnrd.inference.restore import check_strength
     from tnrd.inference.stacks.reference import refer
-    from tnrd.inference.stacks.sampling import StackAssumption
+    from tnrd.inference.stacks.sampling import StackNoiseModel
     from tnrd.inference.stacks.schedule import runner
     from tnrd.inference.stacks.sources import open_source, release
     from tnrd.inference.stacks.work import Work
@@ -118,7 +118,7 @@ def denoise_volume(
     check_strength(strength)
     if side < 1:
         raise ValueError(f"side must be at least 1, got {side}.")
-    assumed = StackAssumption(sigma, Assumption(noise, gain=gain, read_noise=read_noise, offset=offset))
+    assumed = StackNoiseModel(sigma, NoiseModel(noise, gain=gain, read_noise=read_noise, offset=offset))
     _check_names(source, target)
     if scheduler is None:
         check_place(device, engine)

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 import tnrd
 from tnrd.inference.levels import NoiseLevel
+from tnrd.inference.stabilisation import Stabilisation
 from tnrd.inference.stacks.blocks import aligned, check_channels, check_dtype, grid, halo, restored, stored_dtype
 from tnrd.inference.stacks.errors import about
 from tnrd.inference.stacks.reference import ModelReference
-from tnrd.inference.stacks.sampling import OfPlane, StackAssumption, StackNoise, noise_array, noise_of, shared_span
+from tnrd.inference.stacks.sampling import OfPlane, StackNoise, StackNoiseModel, noise_array, noise_of, shared_span
 from tnrd.inference.stacks.schedule import Run
 from tnrd.inference.stacks.sources import Source
 from tnrd.inference.stacks.tiff_target import check_tiff_target, tile_side, write_tiff
 from tnrd.inference.stacks.volume import Progress, VolumeReport
 from tnrd.inference.stacks.zarr_target import ZarrTarget, begin
-from tnrd.inference.whitening import Whitening
 from tnrd.model import TNRD
 
 Area = tuple[int, slice, slice]
@@ -41,7 +41,7 @@ class Work:
         source: Source,
         reference: ModelReference,
         network: TNRD,
-        assumed: StackAssumption,
+        assumed: StackNoiseModel,
         strength: float,
         side: int,
         progress: Progress | None,
@@ -64,7 +64,7 @@ class Work:
                 by_plane = dataclasses.replace(by_plane, span=shared_span(self.stack, colour=self.colour).compute())
             self.noise = noise_of(self.stack, by_plane, colour=self.colour)
         self.shared = self.noise.array.shape[0] == 1
-        self.halo, cell = halo(network, self.noise.halvings), grid(network, self.noise.halvings)
+        self.halo, cell = halo(network, self.noise.binnings), grid(network, self.noise.binnings)
         step = math.lcm(_SIDE_STEP, cell)
         self.side = -(-side // step) * step
         self.rows, self.columns = (_cuts(length, self.side, self.halo, cell) for length in array.shape[1:3])
@@ -129,7 +129,7 @@ class Work:
         widths = tuple(columns.stop - columns.start for columns in self.columns)
         context = context.rechunk({1: -1, 2: widths})
         of_plane = noise_array([self.noises[0 if self.shared else plane]], (1,), context.ndim - 1)
-        noise = StackNoise(of_plane, self.noise.halvings)
+        noise = StackNoise(of_plane, self.noise.binnings)
         clean = restored(
             context, noise, self.reference, self.network, strength=self.strength, colour=self.colour, min_chunk=1
         )
@@ -178,7 +178,7 @@ class Work:
             kept,
             tuple(float(np.sqrt(np.mean(np.square(level)))) for level in levels),
             self.reference.sha256,
-            tuple(noise.noise for noise in found if isinstance(noise, Whitening)),
+            tuple(noise.noise for noise in found if isinstance(noise, Stabilisation)),
             self.source.array.layout.dyes,
         )
 
@@ -194,7 +194,7 @@ def _cuts(length: int, side: int, margin: int, grid: int) -> list[slice]:
     return [slice(start, stop) for start, stop in itertools.pairwise(borders)]
 
 
-def _by_plane(assumed: StackAssumption, source: Source) -> StackAssumption:
+def _by_plane(assumed: StackNoiseModel, source: Source) -> StackNoiseModel:
     """Levels of the shape of the leading axes as levels of the planes in a row."""
     if assumed.sigma is None or assumed.is_per_plane:
         return assumed

@@ -1,7 +1,7 @@
 """Photon noise made white, pixel by pixel or where light is scarce by 2 x 2 pixels, and the way back.
 
-    forward: pixels are added up d times two by two;  v = (D(f - o) - D_0)/(D_w - D_0), noise of level 1/(D_w - D_0)
-    back:    the exact unbiased inverse of D, and o;  enlarged d times by cubic interpolation
+    forward: the picture is binned 2 x 2, d times;    v = (D(f - o) - D_0)/(D_w - D_0), noise of level 1/(D_w - D_0)
+    inverse: the exact unbiased inverse of D, and o;  enlarged d times by cubic interpolation
 
 with D of :mod:`tnrd.anscombe`, o the sensor's offset, D_0 the mean of D for black and D_w that for white. White and d
 are the same for all parts of a picture, so that a part gives what the whole gives: forward looks at the pixels of one
@@ -24,7 +24,7 @@ from tnrd.inference.levels import MAX_SIGMA
 from tnrd.photon_noise import PhotonNoise
 from tnrd.pixels import binned
 
-# Stronger noise is first made weaker by adding up pixels, two by two: from here on that gains more than it blurs.
+# Stronger noise is first made weaker by binning pixels 2 x 2: from here on that gains more than it blurs.
 _SCARCE = 68 / 255
 _LEAST_SIDE = 16
 _WHITE_QUANTILE = 0.999
@@ -38,59 +38,59 @@ _BAND = 64
 
 
 @dataclass(frozen=True)
-class Whitening:
+class Stabilisation:
     """How the noise of a picture and of all its parts is made white.
 
     Attributes:
         noise: Of the picture.
         white: Intensity that is mapped to 1, [0, 1] scale.
-        halvings: How often pixels are added up two by two.
+        binnings: How often the picture is binned 2 x 2.
     """
 
     noise: PhotonNoise
     white: float
-    halvings: int
+    binnings: int
 
     @property
     def level(self) -> float:
         """Standard deviation of the noise after :meth:`forward`."""
-        noise = _coarser(self.noise, self.halvings)
+        noise = _coarser(self.noise, self.binnings)
         if _is_plain(noise, self.white):
             return min(noise.read_noise, MAX_SIGMA)
         low, high = _ends(noise, self.white)
         return min(1 / (high - low), MAX_SIGMA)
 
     def forward(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(M, N) or (M, N, 3) on the [0, 1] scale as a picture with white noise, of sides divided by 2^halvings.
+        """(M, N) or (M, N, 3) on the [0, 1] scale as a picture with white noise, of sides divided by 2^binnings.
 
-        A part has to begin at multiples of 2^halvings and to end there, or where the picture ends.
+        A part has to begin at multiples of 2^binnings and to end there, or where the picture ends.
         """
-        for _ in range(self.halvings):
+        for _ in range(self.binnings):
             pixels = binned(pixels)
-        noise = _coarser(self.noise, self.halvings)
+        noise = _coarser(self.noise, self.binnings)
         if _is_plain(noise, self.white):
             return pixels
         low, high = _ends(noise, self.white)
         gain, read_noise, offset = noise
         return _by_bands(lambda band: (stabilise(band - offset, gain, read_noise) - low) / (high - low), pixels)
 
-    def back(self, clean: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    def inverse(self, clean: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The intensities of what :meth:`forward` gave and a denoiser cleaned; ``shape`` is that of the pixels."""
-        noise = _coarser(self.noise, self.halvings)
+        noise = _coarser(self.noise, self.binnings)
         if not _is_plain(noise, self.white):
             low, high = _ends(noise, self.white)
             gain, read_noise, offset = noise
             clean = _by_bands(
                 lambda band: offset + unstabilise(low + (high - low) * band.astype(np.float64), gain, read_noise), clean
             )
-        for halvings in reversed(range(self.halvings)):
-            clean = enlarged(clean, _halved(shape, halvings))
+        for binnings in reversed(range(self.binnings)):
+            clean = enlarged(clean, _halved(shape, binnings))
         return clean
 
 
-def whitening(
+def stabilisation(
     pixels: NDArray[np.float32], noise: PhotonNoise, white: float | None = None, shape: tuple[int, ...] | None = None
-) -> Whitening:
+) -> Stabilisation:
     """How the noise of a picture is made white.
 
     Args:
@@ -101,7 +101,7 @@ def whitening(
     """
     shape = pixels.shape if shape is None else shape
     white = measured_white(pixels, noise, shape) if white is None else white
-    return Whitening(noise, white, halvings(noise, white, shape))
+    return Stabilisation(noise, white, binnings(noise, white, shape))
 
 
 def given_photon_noise(gain: float | None, read_noise: float | None, offset: float | None) -> PhotonNoise | None:
@@ -132,12 +132,12 @@ def check_covered(noise: PhotonNoise) -> None:
         )
 
 
-def halvings(noise: PhotonNoise, white: float, shape: tuple[int, ...]) -> int:
-    """How often pixels are added up: until their noise is no longer the most of them, or the picture is small.
+def binnings(noise: PhotonNoise, white: float, shape: tuple[int, ...]) -> int:
+    """How often pixels are binned: until their noise is no longer the most of them, or the picture is small.
 
     Args:
         noise: Gain and read noise, which a halving makes gain/4 and read noise/2.
-        white: Intensity that is mapped to 1; the darker, the more halvings.
+        white: Intensity that is mapped to 1; the darker, the more binnings.
         shape: (M, N, ...) of the whole picture.
 
     Raises:
@@ -158,24 +158,24 @@ def halvings(noise: PhotonNoise, white: float, shape: tuple[int, ...]) -> int:
 
 
 def measured_white(pixels: NDArray[np.float32], noise: PhotonNoise, shape: tuple[int, ...]) -> float:
-    """The 0.999 quantile of the intensities, of the picture as far as its pixels are added up: noise raises it."""
+    """The 0.999 quantile of the intensities, of the picture as far as it is binned: noise raises it."""
     white = math.inf
     for count in itertools.count():
         white = min(white, float(np.quantile(pixels, _WHITE_QUANTILE)))
-        if halvings(noise, white, shape) == count:
+        if binnings(noise, white, shape) == count:
             break
         pixels = binned(pixels)
     return white
 
 
-def reach(radius: int, halvings: int) -> int:
+def reach(radius: int, binnings: int) -> int:
     """Pixels by which a result depends on its surroundings, for a model that sees ``radius`` pixels far.
 
     Let it be h pixels in the picture of half the size. Pixel 2 i is interpolated from pixels i - 2 ... i + 1 there,
     these depend on i - 2 - h ... i + 1 + h, which are made of 2 i - 4 - 2 h ... 2 i + 3 + 2 h; for 2 i + 1 it is the
     other way round. So h becomes 2 h + 4.
     """
-    for _ in range(halvings):
+    for _ in range(binnings):
         radius = 2 * (radius + _CUBIC_REACH)
     return radius
 
@@ -199,9 +199,9 @@ def _by_bands(
     return changed
 
 
-def _coarser(noise: PhotonNoise, halvings: int) -> PhotonNoise:
-    """Of means of 2^halvings x 2^halvings pixels."""
-    return PhotonNoise(noise.gain / 4**halvings, noise.read_noise / 2**halvings, noise.offset)
+def _coarser(noise: PhotonNoise, binnings: int) -> PhotonNoise:
+    """Of means of 2^binnings x 2^binnings pixels."""
+    return PhotonNoise(noise.gain / 4**binnings, noise.read_noise / 2**binnings, noise.offset)
 
 
 def _is_plain(noise: PhotonNoise, white: float) -> bool:
@@ -209,9 +209,9 @@ def _is_plain(noise: PhotonNoise, white: float) -> bool:
     return noise.gain < _LEAST_GAIN * max(white, _LEAST_WHITE)
 
 
-def _halved(shape: tuple[int, ...], halvings: int) -> tuple[int, int]:
-    """Sides after ``halvings``, each of which rounds up."""
-    return -(-shape[0] // 2**halvings), -(-shape[1] // 2**halvings)
+def _halved(shape: tuple[int, ...], binnings: int) -> tuple[int, int]:
+    """Sides after ``binnings``, each of which rounds up."""
+    return -(-shape[0] // 2**binnings), -(-shape[1] // 2**binnings)
 
 
 @lru_cache(maxsize=256)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tnrd.inference.levels import MAX_SIGMA, NoiseLevel, estimate_correlated_noise, estimate_noise, given_noise
 from tnrd.inference.photons import photon_noise, restore_photon_noise
 from tnrd.inference.restore import Progress, check_model, restore
-from tnrd.inference.whitening import given_photon_noise
+from tnrd.inference.stabilisation import given_photon_noise
 from tnrd.model import TNRD
 from tnrd.photon_noise import PhotonNoise
 from tnrd.pixels import from_unit, to_unit
@@ -21,7 +21,7 @@ Noise = NoiseLevel | PhotonNoise
 
 
 @dataclass(frozen=True)
-class Assumption:
+class NoiseModel:
     """A kind of noise, with the parameters that are known.
 
     Attributes:
@@ -89,7 +89,7 @@ def described(noise: Noise) -> dict[str, Any]:
     return {"sigma": [_in_8_bit(float(level)) for level in noise.levels]}
 
 
-def restore_assumed(
+def restore_noisy(
     pixels: NDArray[Any],
     model: TNRD,
     noise: Noise,

@@ -6,4 +6,4 @@ import threading
 
 # One thread of the process at a time. Other threads may launch meanwhile (graphs are recorded with
 # capture_error_mode="thread_local"), but nobody may synchronise a whole device, as the begin of another recording does.
-ALONE = threading.RLock()
+CAPTURE_LOCK = threading.RLock()

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from recorded_material import LEVEL, Log, network, picture
+from cuda_graph_material import LEVEL, Log, network, picture
 from torch import Tensor
 
-from tnrd.inference import passes as kept_passes
-from tnrd.inference.passes import MOST_PASSES, PATIENCE, Passes, kind_of, weights_of
+from tnrd.inference import graph_cache as kept_passes
+from tnrd.inference.graph_cache import MOST_PASSES, PATIENCE, Passes, kind_of, weights_of
 from tnrd.influence import RadialBasisInfluence
 from tnrd.model import TNRD
 

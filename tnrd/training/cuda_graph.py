@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tnrd.kernels.recording import ALONE
+from tnrd.kernels.capture_lock import CAPTURE_LOCK
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Update = Callable[[Batch], Tensor]  # from a batch (clean, noisy, sigma) to the loss
@@ -44,7 +44,7 @@ def by_itself(update: Update) -> Update:
     """The update, one at a time of all trainings of this process."""
 
     def call(batch: Batch) -> Tensor:
-        with ALONE:
+        with CAPTURE_LOCK:
             return update(batch)
 
     return call
@@ -64,7 +64,7 @@ def recorded(update: Update) -> Update:
             return by_itself(update)(batch)
         if captured is None:
             try:
-                with ALONE:
+                with CAPTURE_LOCK:
                     captured = CapturedUpdate(update, batch)
             except RuntimeError as error:  # of CUDA, for want of memory mostly; nothing has run yet
                 warnings.warn(f"Updates are not recorded, and so slower: {error}", stacklevel=2)

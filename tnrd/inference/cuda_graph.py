@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from tnrd.inference.graph_cache import Passes
 from tnrd.inference.loading import device_of
-from tnrd.inference.passes import Passes
-from tnrd.kernels.recording import ALONE
+from tnrd.kernels.capture_lock import CAPTURE_LOCK
 from tnrd.model import TNRD
 
 Network = Callable[[Tensor, Tensor | float, float], Tensor]  # a model, or what stands for it
@@ -20,13 +20,14 @@ Network = Callable[[Tensor, Tensor | float, float], Tensor]  # a model, or what 
 class RecordedModel:
     """A model on an NVIDIA GPU that is called without gradients; arguments, result and errors are those of the model.
 
-    The first call of a kind (:func:`tnrd.inference.passes.kind_of`) runs as it is, the second records, and from then on
-    the recording is replayed. Where other kinds are at work, memory is short or CUDA refuses, the model is called.
+    The first call of a kind (:func:`tnrd.inference.graph_cache.kind_of`) runs as it is, the second records, and from
+    then on the recording is replayed. Where other kinds are at work, memory is short or CUDA refuses, the model is
+    called.
     """
 
     def __init__(self, model: TNRD) -> None:
         self.model = model
-        with ALONE:
+        with CAPTURE_LOCK:
             self._passes = _PASSES.setdefault(model, Passes(Recording))
 
     @torch.no_grad()
@@ -46,7 +47,7 @@ class RecordedModel:
         if not x.is_cuda or torch.is_autocast_enabled("cuda") or torch.cuda.is_current_stream_capturing():
             return None
         # Tensors of the inference mode could not be written to outside of it.
-        with ALONE, torch.cuda.device(x.device), torch.inference_mode(False), torch.no_grad():
+        with CAPTURE_LOCK, torch.cuda.device(x.device), torch.inference_mode(False), torch.no_grad():
             found = self._passes.find(self.model, x, level, strength)
             return None if found is None else found(x, level)
 
@@ -87,7 +88,7 @@ def recorded(model: TNRD) -> Network:
 
 
 def _give_way() -> int:
-    with ALONE:
+    with CAPTURE_LOCK:
         return sum([passes.give_way() for passes in list(_PASSES.values())])
 
 

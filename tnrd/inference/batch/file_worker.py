@@ -25,14 +25,14 @@ from tnrd.image_io import (
     read_image,
 )
 from tnrd.image_io.completion import completed
-from tnrd.inference.assumption import Noise, described, restore_assumed
 from tnrd.inference.batch.errors import BatchOutputError
 from tnrd.inference.batch.manifest import History, Manifest, Record, sha256_of
 from tnrd.inference.batch.plan import Job
-from tnrd.inference.batch.reasons import check_hope, reason_of
+from tnrd.inference.batch.reasons import raise_if_fatal, reason_of
 from tnrd.inference.batch.settings import Settings
 from tnrd.inference.choice import suits_colour
 from tnrd.inference.levels import NoiseLevel
+from tnrd.inference.noise_model import Noise, described, restore_noisy
 from tnrd.inference.restore import restore_together
 from tnrd.model import TNRD
 
@@ -67,8 +67,8 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Bench:
-    """The place where files are worked on; its methods may be called from several threads.
+class FileWorker:
+    """Works on single files; its methods may be called from several threads.
 
     Attributes:
         settings: How.
@@ -104,7 +104,7 @@ class Bench:
         """
         pixels = prepared.picture.pixels
         with _timed(prepared.seconds, "denoise"):
-            return restore_assumed(pixels, noise=prepared.noise, **self._how(prepared, is_to_stop))
+            return restore_noisy(pixels, noise=prepared.noise, **self._how(prepared, is_to_stop))
 
     def denoise_together(self, group: Sequence[Prepared], is_to_stop: Callable[[], bool]) -> list[NDArray[Any]]:
         """The clean pixels of pictures of one :attr:`Prepared.batch_kind`; errors as in :meth:`denoise`."""
@@ -165,7 +165,7 @@ class Bench:
         Raises:
             BatchOutputError: The reason is one that ends the run.
         """
-        check_hope(error, job.output)
+        raise_if_fatal(error, job.output)
         kept = ("input", "output", "input_bytes", "input_sha256")
         failure = {"status": FAILED} | {key: record[key] for key in kept if key in record}
         failure |= self.settings.receipt | {"error": reason_of(error, job)}
@@ -221,7 +221,7 @@ class Bench:
         pixels, format = picture.pixels, output_format(job.output)
         check_storable(picture, format)
         with _timed(seconds, "estimate"):
-            noise = self.settings.assumption.of(pixels)
+            noise = self.settings.noise_model.of(pixels)
         facts = {
             "width": pixels.shape[1],
             "height": pixels.shape[0],
@@ -230,10 +230,10 @@ class Bench:
             "depth": pixels.dtype.name,
             "format": format,
             **described(noise),
-            "noise_source": "given" if self.settings.assumption.is_given else "estimated",
+            "noise_source": "given" if self.settings.noise_model.is_given else "estimated",
             "version": __version__,
         }
-        remarks = list(_remarks(picture, format, self.settings.assumption.is_given))
+        remarks = list(_remarks(picture, format, self.settings.noise_model.is_given))
         settings = self.settings
         in_colour = settings.colour_model is not None and suits_colour(pixels, noise)
         model, weights = (

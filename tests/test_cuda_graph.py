@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from recorded_material import GREY, LEVEL, Log, network, picture
+from cuda_graph_material import GREY, LEVEL, Log, network, picture
 from torch import Tensor
 
 import tnrd
 from tnrd.config import TNRDConfig
-from tnrd.inference import recorded as module
-from tnrd.inference.passes import MOST_PASSES, PATIENCE
-from tnrd.inference.recorded import RecordedModel, Recording, recorded
+from tnrd.inference import cuda_graph as module
+from tnrd.inference.cuda_graph import RecordedModel, Recording, recorded
+from tnrd.inference.graph_cache import MOST_PASSES, PATIENCE
 from tnrd.model import TNRD
 
 CONFIGS = {
