@@ -312,6 +312,22 @@ def test_shared_noise_is_taken_away_as_well() -> None:
     )
 
 
+def test_other_noise_by_name() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    noise = gaussian_filter(np.random.default_rng(3).standard_normal((96, 80)), 0.7)
+    noisy = clean_picture() + SIGMA * noise / noise.std()
+    default, covered = tnrd.denoise(noisy), tnrd.denoise(noisy, noise="correlated")
+    assert rms(covered - clean_picture()) < 0.7 * rms(default - clean_picture())
+    counts = np.random.default_rng(4).poisson(30 * clean_picture()) / 30
+    np.testing.assert_array_equal(tnrd.denoise(counts, noise="poisson-gaussian"), tnrd.denoise_photon_noise(counts))
+    for options in ({"sigma": 0.1}, {"span": 1.0}):
+        with pytest.raises(ValueError, match="are for the noise 'gaussian', got 'correlated'"):
+            tnrd.denoise(noisy, noise="correlated", **options)
+    with pytest.raises(ValueError, match="noise must be one of gaussian, correlated, poisson-gaussian, got 'pink'"):
+        tnrd.denoise(noisy, noise="pink")
+
+
 def test_rounding_is_no_noise() -> None:
     rounded = np.rint(clean_picture() * 255).astype(np.uint8)
     np.testing.assert_array_equal(estimate_noise(rounded).levels, [0.0])

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tnrd.config import TNRDConfig
     from tnrd.inference.batch.run import denoise_files
+    from tnrd.inference.denoise import denoise
     from tnrd.inference.photons import denoise_photon_noise
-    from tnrd.inference.restore import denoise
     from tnrd.inference.stacks.arrays import denoise_array
     from tnrd.inference.stacks.volume import denoise_volume
     from tnrd.model import TNRD
@@ -38,7 +38,7 @@ __all__ = [
 _HOME_OF_NAME = {
     "TNRD": "tnrd.model",
     "TNRDConfig": "tnrd.config",
-    "denoise": "tnrd.inference.restore",
+    "denoise": "tnrd.inference.denoise",
     "denoise_array": "tnrd.inference.stacks.arrays",
     "denoise_files": "tnrd.inference.batch.run",
     "denoise_photon_noise": "tnrd.inference.photons",

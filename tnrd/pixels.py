@@ -37,6 +37,13 @@ def as_pixels(image: ArrayLike, channel_axis: int | None) -> NDArray[Any]:
     return pixels
 
 
+def with_channels(pixels: NDArray[np.float32], channel_axis: int | None) -> NDArray[np.float32]:
+    """(M, N) or (M, N, 3) as the image that :func:`as_pixels` was given: its inverse."""
+    if channel_axis is None:
+        return pixels
+    return np.ascontiguousarray(np.moveaxis(pixels.reshape(*pixels.shape[:2], -1), -1, channel_axis))
+
+
 def check_finite(pixels: NDArray[Any]) -> None:
     """Raise ValueError if floating-point pixels are NaN or infinite."""
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():

@@ -15,7 +15,7 @@ from tnrd.inference.restore import Progress, check_strength, restore
 from tnrd.inference.stabilisation import check_covered, given_photon_noise, stabilisation
 from tnrd.model import TNRD
 from tnrd.photon_noise import PhotonNoise, estimate_photon_noise
-from tnrd.pixels import as_pixels, to_unit
+from tnrd.pixels import as_pixels, to_unit, with_channels
 
 
 def denoise_photon_noise(
@@ -74,9 +74,7 @@ def denoise_photon_noise(
     else:
         network = load(weights_for(model, pixels, noise), device, engine)
     out = restore_photon_noise(pixels, network, noise, white=white, strength=strength, tile=tile)
-    if channel_axis is None:
-        return out
-    return np.ascontiguousarray(np.moveaxis(out.reshape(*out.shape[:2], -1), -1, channel_axis))
+    return with_channels(out, channel_axis)
 
 
 def photon_noise(pixels: NDArray[Any]) -> PhotonNoise:

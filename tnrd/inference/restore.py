@@ -1,4 +1,4 @@
-"""Restore one picture: :func:`denoise` for arrays, :func:`restore` tile by tile for pixels of any depth."""
+"""Restore pixels of any depth tile by tile, one picture or several of one shape."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from tnrd.inference.choice import weights_for
 from tnrd.inference.cuda_graph import recorded
 from tnrd.inference.determinism import ordered_convolutions
-from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
-from tnrd.inference.loading import configured, device_of, load
+from tnrd.inference.levels import NoiseLevel
+from tnrd.inference.loading import device_of
 from tnrd.inference.planes import picture_of, planes_of
 from tnrd.inference.tiling import split
 from tnrd.model import TNRD
-from tnrd.pixels import as_pixels, channels_equal, from_unit, to_unit
+from tnrd.pixels import channels_equal, from_unit, to_unit
 
 # Largest side of a tile. On the CPU, time per pixel hardly varies between 384 and 768, what this leads to: below,
 # the halo costs more, above, the states fall out of the cache. A GPU takes as much as fills it.
@@ -33,73 +31,6 @@ Progress = Callable[[int, int], None]
 
 class NumericalError(ValueError):
     """A computation left the range of floating point; nothing of its result is kept."""
-
-
-def denoise(
-    image: ArrayLike,
-    sigma: float | Sequence[float] | NDArray[Any] | None = None,
-    *,
-    span: float | None = None,
-    model: str | Path | TNRD = "default",
-    channel_axis: int | None = None,
-    strength: float = 1.0,
-    device: str = "auto",
-    tile: int | None = None,
-    engine: str = "auto",
-) -> NDArray[np.float32]:
-    """Denoise a picture by trained nonlinear reaction diffusion.
-
-    The same image, weights, engine and tile give the same bytes; other tiles differ by float rounding only. A grey
-    model denoises colour in luminance and chrominance (:mod:`tnrd.colour`); "fast", "default" and "best" mean models of
-    colour for it, unless its noise is below 10/255, differs between channels or is correlated between them. A picture
-    whose channels are all equal is denoised as the grey picture that it is. Boundaries are mirrored. For the model, a
-    picture of low contrast, or far beyond [0, 1], is brought to the contrast of photographs
-    (:attr:`tnrd.inference.levels.NoiseLevel.amplification`).
-
-    Args:
-        image: (M, N), or three channels with ``channel_axis``. Floats are taken as they are, nominally in [0, 1];
-            integers are scaled as scikit-image's ``img_as_float`` does.
-        sigma: Standard deviation of the noise on the [0, 1] scale, whatever the dtype of the image: 25/255 rather than
-            25. One value, one value a channel, or a map (M, N). Estimated from the image when None; for colour also
-            how the noise divides among luminance and chrominance (:func:`tnrd.inference.levels.estimate_noise`).
-        span: Difference between the brightest and the darkest parts on that scale; measured when None
-            (:func:`tnrd.inference.levels.measured_span`). Parts of a picture, or frames of a film, that share it and
-            ``sigma`` are denoised alike.
-        model: "fast", "default" or "best", or another name of shipped weights; path of a .safetensors file; or a loaded
-            model.
-        channel_axis: The axis of the colour channels; None for a grey picture.
-        strength: Where to stop the diffusion, in [0, 1]: the state at time strength * T of the model's T steps, linear
-            between steps. 0 returns the image, 1 the full result.
-        device: "auto" (the GPU if there is one; of a loaded model, where it lies), "cpu", "cuda" or "mps".
-        tile: Largest side of the tiles that bound the memory; chosen by the device when None.
-        engine: "auto", "torch", "numba" or "triton", see :mod:`tnrd.kernels.dispatch`.
-
-    Returns:
-        The shape of ``image``, float32 on the [0, 1] scale. Not clipped: values may leave [0, 1] a little.
-
-    Raises:
-        ValueError: An argument is out of range; the image has the wrong shape, no pixels, or values that are not
-            finite; or the weights, device or engine cannot be used.
-
-    Example:
-        >>> import numpy as np
-        >>> noisy = np.random.default_rng(0).normal(0.5, 0.1, (32, 32))
-        >>> bool(denoise(noisy, sigma=0.1).std() < 0.05)
-        True
-    """
-    pixels = as_pixels(image, channel_axis)
-    check_strength(strength)
-    if span is not None and not (np.isfinite(span) and span > 0):
-        raise ValueError(f"span, between the brightest and the darkest parts, must be a positive number, got {span}.")
-    noise = estimate_noise(pixels, span) if sigma is None else given_noise(sigma, pixels, span)
-    if isinstance(model, TNRD):
-        network = configured(model, device, engine)
-    else:
-        network = load(weights_for(model, pixels, noise), device, engine)
-    out = restore(pixels, network, noise, strength=strength, tile=tile)
-    if channel_axis is None:
-        return out
-    return np.ascontiguousarray(np.moveaxis(out.reshape(*out.shape[:2], -1), -1, channel_axis))
 
 
 def restore(
@@ -116,11 +47,11 @@ def restore(
     """Denoise pixels of any depth tile by tile, converting the depth of one tile at a time.
 
     Args:
-        pixels: (M, N) or (M, N, 3) of any dtype that :func:`denoise` takes, finite.
+        pixels: (M, N) or (M, N, 3) of any dtype that :func:`tnrd.denoise` takes, finite.
         model: A grey model, or a colour model for (M, N, 3).
         noise: Its level.
-        strength: As in :func:`denoise`.
-        tile: As in :func:`denoise`.
+        strength: As in :func:`tnrd.denoise`.
+        tile: As in :func:`tnrd.denoise`.
         dtype: Of the result: float32 on the [0, 1] scale, or uint8 or uint16, rounded and clipped.
         progress: Called after each tile with the number of tiles done and their total.
         find_grey: Restore a picture whose channels are all equal as the grey picture that it is, if the model is grey.
