@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tnrd.inference.advice import Advice
 from tnrd.inference.levels import NoiseLevel
 from tnrd.metrics import psnr, round_to_8bit, ssim
 from tnrd.risk import estimated_psnr, monte_carlo_sure
@@ -276,4 +277,20 @@ def _note(session: Session, known: bool) -> str:
         )
     if noise is not None and noise.planes is not None:
         text += " The learned models use how the noise divides among luminance and chrominance, too."
+    if session.better is not None and noise is not None:
+        text += _advised(session.better, noise)
     return f'<p class="note">{text}</p>'
+
+
+def _advised(better: Advice, noise: NoiseLevel) -> str:
+    if better.sigma is None:
+        return (
+            " The noise is stronger where the picture is brighter, as photon noise is; "
+            "<code>tnrd-denoise --noise poisson-gaussian</code> treats it so."
+        )
+    if single_level(noise) >= 0.8 * better.sigma:
+        return ""
+    return (
+        " At lower resolution there is more than white noise of this level would leave. If that is noise, as in a "
+        f"camera's JPEG or a scan, set sigma by hand to about {255 * better.sigma:.0f}."
+    )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnrd.image_io import Picture
+from tnrd.inference.advice import Advice, advice
 from tnrd.inference.levels import NoiseLevel, estimate_noise, given_noise
 from tnrd.inference.planes import planes_of
 
@@ -69,6 +70,7 @@ class Session:
         clean: On the [0, 1] scale, where noise was added here; None where the picture is noisy itself.
         noisy: What is denoised, float32 on the [0, 1] scale, not clipped.
         noise: The level that the methods were told.
+        better: Which kind of noise would suit an upload better, by the latest estimate of its level.
         shown: PNGs of the noisy and the clean picture.
         results: By method.
         states: Files of the states of the diffusion.
@@ -91,6 +93,7 @@ class Session:
         self.version = 0
         self.tickets = {"run": 0, "batch": 0}
         self._estimate: NoiseLevel | None = None
+        self.better: Advice | None = None
         self.lock = threading.RLock()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
@@ -120,7 +123,7 @@ class Session:
     def set_noisy(self, noisy: Unit, clean: Unit | None) -> None:
         """Begin with other noise: what was made of the former is gone."""
         self.version += 1
-        self.results, self.states, self.noise, self._estimate = {}, [], None, None
+        self.results, self.states, self.noise, self._estimate, self.better = {}, [], None, None, None
         self.noisy, self.clean = self._on_disk("noisy", noisy), None if clean is None else self._on_disk("clean", clean)
         self.shown = {"input": self.show(noisy, "input")}
         if clean is not None:
@@ -156,11 +159,12 @@ class Session:
             if sigma is not None:
                 return given_noise(sigma / 255, noisy)
             noise = known or estimate_noise(source)
+            better = advice(noise, source) if known is None and self.clean is None else self.better
         except ValueError as error:
             raise PageError(str(error)) from error
         with self.lock:
             if self.version == version:
-                self._estimate = noise
+                self._estimate, self.better = noise, better
         return noise
 
     def at_level(self, sigma: float | None) -> Seen:
@@ -209,7 +213,7 @@ class Session:
             _remove([self.folder, self.left])
             self.folder, self.left, self.name = "", "", ""
             self.picture, self.clean, self.noisy, self.noise = None, None, None, None
-            self.shown, self.results, self.states, self._estimate = {}, {}, [], None
+            self.shown, self.results, self.states, self._estimate, self.better = {}, {}, [], None, None
 
 
 def _remove(folders: Sequence[str]) -> None:

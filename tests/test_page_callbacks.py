@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -277,6 +278,14 @@ def test_correlated_noise_is_said(session: Session, folder: Path) -> None:
     found = removed.removed(session, "gray-fast")
     assert found is not None
     assert "correlated from pixel to pixel" in found[2]
+    advised = re.search(r"set sigma by hand to about (\d+)\.", compare.table(session))
+    assert advised is not None
+    assert 11 < int(advised[1]) < 25
+    denoise(session, "gray-fast", sigma=float(advised[1]))
+    assert "by hand" not in compare.table(session)
+    begin(session, path, "gaussian", 5.0)  # noise that was added here is known
+    denoise(session, "gray-fast", sigma=None)
+    assert "by hand" not in compare.table(session)
 
 
 @pytest.mark.parametrize("colour", [False, True], ids=["grey", "colour"])
