@@ -122,15 +122,18 @@ def build_methods(models: list[str], baselines: list[str], blind: bool, color: b
     axis = -1 if color else None
     methods: dict[str, Method] = {}
     for name in models:
-        file = find_weights(name)
-        model = read_weights(file)
+        try:
+            file = find_weights(name)
+            model = read_weights(file)
+        except ValueError as error:
+            raise SystemExit(str(error)) from error
         known = partial(tnrd.denoise, model=model, channel_axis=axis)
         if model.config.channels > 1 and not color:
             raise SystemExit(f"The weights {name!r} are for pictures in colour: --color.")
         methods[name] = Method(known, file.sha256)
         if blind:
             methods[f"{name} (blind)"] = Method(lambda f, s, known=known: known(f), file.sha256)
-    for name in BASELINES if baselines == ["all"] else baselines:
+    for name in BASELINES if "all" in baselines else baselines:
         if name not in BASELINES:
             raise SystemExit(f"No baseline {name!r}; there are {', '.join(BASELINES)}.")
         if name == "bm3d" and find_spec("bm3d") is None:
@@ -144,8 +147,13 @@ def load(folder: Path, color: bool, limit: int | None) -> tuple[list[str], list[
     """Names and pictures, floats in [0, 1], sorted by file name."""
     from tnrd.training.data import image_paths, load_images
 
-    names = [path.name for path in image_paths(folder)][:limit]
-    return names, [image / 255 for image in load_images(folder, 3 if color else 1)[:limit]]
+    if limit is not None and limit < 1:
+        raise SystemExit(f"--limit must be at least 1, got {limit}.")
+    try:
+        names = [path.name for path in image_paths(folder)][:limit]
+        return names, [image / 255 for image in load_images(folder, 3 if color else 1)[:limit]]
+    except (ValueError, OSError) as error:
+        raise SystemExit(str(error)) from error
 
 
 def identity(image: Image) -> str:
