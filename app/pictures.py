@@ -96,7 +96,7 @@ def write_result(picture: Picture, restored: Pixels, folder: str, name: str, met
         method: What made the result.
 
     Returns:
-        The path of a PNG, or of a TIFF for floating-point pixels.
+        The path of a PNG, or of a TIFF for signed and floating-point pixels.
 
     Raises:
         PageError: It cannot be written.
@@ -104,7 +104,7 @@ def write_result(picture: Picture, restored: Pixels, folder: str, name: str, met
     pixels = from_unit(restored, picture.pixels.dtype)
     if pixels.ndim < picture.pixels.ndim:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    suffix = ".tif" if pixels.dtype.kind == "f" else ".png"
+    suffix = ".png" if pixels.dtype.kind == "u" else ".tif"
     path = Path(tempfile.mkdtemp(dir=folder)) / f"{file_stem(name)}-{method}{suffix}"
     try:
         write_image(path, dataclasses.replace(picture, pixels=pixels), overwrite=True)

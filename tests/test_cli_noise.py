@@ -163,3 +163,28 @@ def test_options_that_do_not_fit(
 ) -> None:
     assert main([str(photons), str(photons.with_name("out.png")), *options]) == 2
     assert sentence in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_signed_integers_such_as_of_computed_tomography(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], compression: str | None
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    clean = 2000 * CLEAN - 1000  # Hounsfield units
+    noisy = np.rint(clean + 80 * np.random.default_rng(0).standard_normal(clean.shape)).astype(np.int16)
+    tifffile.imwrite(tmp_path / "ct.tif", noisy, compression=compression, predictor=compression is not None)
+    assert np.array_equal(read_image(tmp_path / "ct.tif").pixels, noisy)
+    assert main([str(tmp_path / "ct.tif"), str(tmp_path / "out.tif"), "--model", "fast"]) == 0
+    assert re.search(r"[78]\d\.?\d* in steps of the file", capfd.readouterr().err)
+    result = tifffile.imread(tmp_path / "out.tif")
+    assert result.dtype == np.int16
+    assert np.sqrt(np.mean((result - clean) ** 2)) < 40
+    assert main([str(tmp_path / "ct.tif"), str(tmp_path / "out.png"), "--model", "fast"]) == 4
+    assert "signed 16-bit" in capfd.readouterr().err
+    pytest.importorskip("dask")
+    stack = np.stack([noisy, noisy[::-1]])
+    tifffile.imwrite(tmp_path / "stack.tif", stack)
+    assert main([str(tmp_path / "stack.tif"), str(tmp_path / "clean.tif"), "--stack", "--model", "fast"]) == 0
+    found = tifffile.imread(tmp_path / "clean.tif")
+    assert found.dtype == np.int16
+    assert np.sqrt(np.mean((found[1, ::-1] - clean) ** 2)) < 40

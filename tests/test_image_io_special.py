@@ -180,7 +180,7 @@ def test_tiff_premultiplied_alpha_becomes_straight(dtype: str, rgb: bool) -> Non
 @pytest.mark.parametrize(
     ("data", "options", "reason"),
     [
-        (RAMP.astype(np.int16), {}, "the samples are 16-bit signed integers"),
+        (RAMP.astype(np.int32), {}, "the samples are 32-bit signed integers"),
         (RAMP.astype(np.int8), {}, "the samples are 8-bit signed integers"),
         (RAMP.astype(np.uint32), {}, "the samples are 32-bit unsigned integers"),
         (RAMP.astype(np.complex64), {}, "the samples are 64-bit values of an unknown kind"),

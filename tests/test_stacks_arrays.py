@@ -246,7 +246,7 @@ def test_a_process_with_one_thread_keeps_to_it(weights: dict[str, str]) -> None:
     [
         ((8,), np.float32, {}, r"A picture has two axes, got an array of shape \(8,\)"),
         ((2, 0, 8), np.float32, {}, r"no pixels: its shape is \(2, 0, 8\)"),
-        ((8, 8), np.int16, {}, "must hold uint8, uint16 or floating-point numbers, got int16"),
+        ((8, 8), np.int32, {}, "must hold uint8, uint16, int16 or floating-point numbers, got int32"),
         ((8, 8), np.complex64, {}, "got complex64"),
         ((8, 8), np.float32, {"channel_axis": 0}, r"no channel_axis=0 beside those of a picture in \(8, 8\)"),
         ((8, 8, 8), np.float32, {"channel_axis": 3}, "no channel_axis=3"),

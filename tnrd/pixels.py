@@ -63,12 +63,12 @@ def to_unit(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def from_unit(unit: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Pixels of a depth from the [0, 1] scale: unsigned integers rounded and clipped, floats as they are."""
-    if dtype.kind != "u":
+    """Pixels of a depth from the [0, 1] scale: integers of at most 16 bits rounded and clipped, floats as they are."""
+    if dtype.kind == "f":
         return unit.astype(dtype, copy=False)
     top = np.float32(np.iinfo(dtype).max)
     scaled = unit * top
-    return np.clip(np.rint(scaled, out=scaled), 0, top, out=scaled).astype(dtype)
+    return np.clip(np.rint(scaled, out=scaled), np.float32(np.iinfo(dtype).min), top, out=scaled).astype(dtype)
 
 
 def channels_equal(pixels: NDArray[Any]) -> bool:

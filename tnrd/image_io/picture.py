@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 # A 100-megapixel camera fits four times; the decoded picture then takes at most 400 MB a channel and byte.
 DEFAULT_MAX_PIXELS = 400_000_000
 
-_DEPTHS = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
-_DEPTH_NAMES = {"uint8": "8-bit", "uint16": "16-bit", "float32": "floating-point"}
+_DEPTHS = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int16), np.dtype(np.float32))
+_DEPTH_NAMES = {"uint8": "8-bit", "uint16": "16-bit", "int16": "signed 16-bit", "float32": "floating-point"}
 
 
 class ImageError(ValueError):
@@ -47,7 +47,8 @@ class Picture:
     To store a restored picture, replace its pixels: ``dataclasses.replace(picture, pixels=restored)``.
 
     Attributes:
-        pixels: (M, N) grey or (M, N, 3) RGB; uint8, uint16 or float32. Never rotated: orientation stays in the EXIF.
+        pixels: (M, N) grey or (M, N, 3) RGB; uint8, uint16, int16 or float32. Never rotated: orientation stays
+            in the EXIF.
         alpha: (M, N), same dtype, straight (not premultiplied), or None.
         format: "PNG", "JPEG", "TIFF", "WEBP" or "BMP": where the picture came from.
         metadata: Colour profile, EXIF, resolution and the like.
@@ -64,7 +65,7 @@ class Picture:
     def __post_init__(self) -> None:
         pixels, alpha = self.pixels, self.alpha
         if pixels.dtype not in _DEPTHS:
-            raise ImageError(f"Pixels must be uint8, uint16 or float32, got {pixels.dtype}.")
+            raise ImageError(f"Pixels must be uint8, uint16, int16 or float32, got {pixels.dtype}.")
         if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
             raise ImageError(f"Pixels must have the shape (M, N) or (M, N, 3), got {pixels.shape}.")
         if alpha is not None and (alpha.shape != pixels.shape[:2] or alpha.dtype != pixels.dtype):
@@ -88,7 +89,7 @@ class _Capability:
 _CAPABILITIES = {
     "PNG": _Capability(("uint8", "uint16"), True, 2**31 - 1, ("icc", "exif", "xmp", "dpi", "png_chunks")),
     "JPEG": _Capability(("uint8",), False, 65500, ("icc", "exif", "xmp", "dpi")),
-    "TIFF": _Capability(("uint8", "uint16", "float32"), True, 2**31 - 1, ("icc", "exif", "xmp", "dpi")),
+    "TIFF": _Capability(("uint8", "uint16", "int16", "float32"), True, 2**31 - 1, ("icc", "exif", "xmp", "dpi")),
     "WEBP": _Capability(("uint8",), True, 16383, ("icc", "exif", "xmp")),
     "BMP": _Capability(("uint8",), False, 2**31 - 1, ("dpi",)),
 }

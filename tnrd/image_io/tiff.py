@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _PLAIN, _LZW, _ADOBE_DEFLATE, _PACKBITS, _DEFLATE, _LZMA, _ZSTD = 1, 5, 8, 32773, 32946, 34925, 50000
 _COMPRESSIONS = (_PLAIN, _LZW, _ADOBE_DEFLATE, _PACKBITS, _DEFLATE, _LZMA, _ZSTD)
 _WHITE_IS_ZERO, _RGB = 0, 2
-_UNSIGNED, _FLOAT = 1, 3
+_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+_CODES = {_UNSIGNED: "u", _SIGNED: "i", _FLOAT: "f"}  # of numpy
 _ASSOCIATED_ALPHA = 1
 XMP, ICC = 700, 34675
 # Tags that describe the scene, the author or the place, not the layout of the file; the rest is not carried over.
@@ -118,14 +119,14 @@ def _layout(main: Directory, header: Header, bits: tuple[int, ...], photometric:
     """
     samples, kind = _value(main, header, 277, len(bits)), _value(main, header, 339, _UNSIGNED)
     width, height = _value(main, header, 256, 0), _value(main, header, 257, 0)
-    names = {_UNSIGNED: "unsigned integers", 2: "signed integers", _FLOAT: "floating-point values"}
-    if len(set(bits)) > 1 or (kind, bits[0]) not in {(1, 8), (1, 16), (3, 16), (3, 32), (3, 64)}:
+    names = {_UNSIGNED: "unsigned integers", _SIGNED: "signed integers", _FLOAT: "floating-point values"}
+    if len(set(bits)) > 1 or (kind, bits[0]) not in {(1, 8), (1, 16), (2, 16), (3, 16), (3, 32), (3, 64)}:
         found = f"{'/'.join(map(str, bits))}-bit {names.get(kind, 'values of an unknown kind')}"
         raise ImageError(
-            f"the samples are {found}; 8- or 16-bit unsigned integers and floats can be read: convert to floats."
+            f"the samples are {found}; 8-bit unsigned and 16-bit integers and floats can be read: convert to floats."
         )
-    if photometric == _WHITE_IS_ZERO and kind == _FLOAT:
-        raise ImageError("floating-point samples of which zero is white cannot be read.")
+    if photometric == _WHITE_IS_ZERO and kind != _UNSIGNED:
+        raise ImageError(f"{names[kind]} of which zero is white cannot be read.")
     colours = 3 if photometric == _RGB else 1
     extra = tags.integers(main.fields.get(338), header.order)
     # OpenCV and others write RGBA without saying what the fourth sample is.
@@ -149,7 +150,7 @@ def _layout(main: Directory, header: Header, bits: tuple[int, ...], photometric:
 def _read_samples(source: BinaryIO, layout: _Layout) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Unpack all strips or tiles into pixels, (M, N[, 3]), and alpha, (M, N)."""
     shape = (layout.height, layout.width)
-    dtype = np.float32 if layout.kind == _FLOAT else np.dtype(f"u{layout.bits // 8}")
+    dtype = np.dtype(np.float32 if layout.kind == _FLOAT else f"{_CODES[layout.kind]}{layout.bits // 8}")
     pixels: NDArray[Any] = np.empty((*shape, layout.colours), dtype)
     alpha: NDArray[Any] | None = None if layout.extra is None else np.empty(shape, dtype)
     for (plane, y, x), offset, count in _segments(layout):
@@ -204,7 +205,7 @@ def _unpack_segment(source: BinaryIO, layout: _Layout, y: int, offset: int, coun
         planes = np.cumsum(np.frombuffer(raw, np.uint8).reshape(rows, -1, samples), axis=1, dtype=np.uint8)
         shuffled = planes.reshape(rows, size, -1).swapaxes(1, 2)
         return np.ascontiguousarray(shuffled).view(f">f{size}").reshape(rows, columns, samples)
-    kind = "f" if layout.kind == _FLOAT else "u"
+    kind = _CODES[layout.kind]
     if layout.predictor == 2:
         steps = np.frombuffer(raw, f"{layout.order}u{size}").reshape(rows, columns, samples)
         return np.cumsum(steps, axis=1, dtype=f"u{size}").view(f"{kind}{size}")

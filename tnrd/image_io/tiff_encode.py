@@ -85,7 +85,7 @@ def _layout_fields(picture: Picture, rows: int, order: tags.ByteOrder) -> dict[i
     pixels = picture.pixels
     height, width = pixels.shape[:2]
     colours, alphas = 1 if pixels.ndim == 2 else 3, int(picture.alpha is not None)
-    floating = pixels.dtype.kind == "f"
+    floating, kind = pixels.dtype.kind == "f", {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
     short = {
         258: (8 * pixels.itemsize,) * (colours + alphas),
         259: (8,),
@@ -93,7 +93,7 @@ def _layout_fields(picture: Picture, rows: int, order: tags.ByteOrder) -> dict[i
         277: (colours + alphas,),
         284: (1,),
         317: (1 if floating else 2,),
-        339: (3 if floating else 1,) * (colours + alphas),
+        339: (kind,) * (colours + alphas),
     }
     if alphas:
         short[338] = (2,)
@@ -124,6 +124,6 @@ def _strips(pixels: NDArray[Any], alpha: NDArray[Any] | None, rows: int, order: 
         band = pixels[start : start + rows].reshape(-1, pixels.shape[1], 1 if pixels.ndim == 2 else 3)
         if alpha is not None:
             band = np.concatenate((band, alpha[start : start + rows, :, None]), axis=2)
-        if band.dtype.kind == "u":
+        if band.dtype.kind in "iu":
             band = np.concatenate((band[:, :1], band[:, 1:] - band[:, :-1]), axis=1)
         yield band.astype(stored, copy=False).tobytes()

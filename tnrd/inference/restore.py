@@ -52,7 +52,7 @@ def restore(
         noise: Its level.
         strength: As in :func:`tnrd.denoise`.
         tile: As in :func:`tnrd.denoise`.
-        dtype: Of the result: float32 on the [0, 1] scale, or uint8 or uint16, rounded and clipped.
+        dtype: Of the result: float32 on the [0, 1] scale, or uint8, uint16 or int16, rounded and clipped.
         progress: Called after each tile with the number of tiles done and their total.
         find_grey: Restore a picture whose channels are all equal as the grey picture that it is, if the model is grey.
 

@@ -50,7 +50,7 @@ def denoise_array(
     (``OMP_NUM_THREADS``, which Dask's workers set to 1): give workers one thread each.
 
     Args:
-        array: A Dask array, a Zarr array, or what ``dask.array.from_array`` takes; uint8, uint16 or floating point.
+        array: A Dask array, a Zarr array, or what ``dask.array.from_array`` takes; uint8, uint16, int16 or floats.
             Integers are scaled as scikit-image's ``img_as_float`` does, floats are nominally in [0, 1].
         sigma: Standard deviation of the noise on the [0, 1] scale, whatever the dtype. None: estimated once, from
             the plane in the middle. "per-plane": estimated for each plane when it is computed. One number; or one a
@@ -75,7 +75,7 @@ def denoise_array(
         engine: See :func:`tnrd.denoise`.
 
     Returns:
-        A lazy array of the shape of ``array``: uint8 and uint16 rounded and clipped to their own range, floats as
+        A lazy array of the shape of ``array``: integers rounded and clipped to their own range, floats as
         float32. About 30 bytes of memory per pixel of a block are in use while it is computed.
 
     Raises:

@@ -119,9 +119,9 @@ def aligned(chunks: tuple[int, ...], least: int, grid: int) -> tuple[int, ...]:
 
 def check_dtype(dtype: np.dtype[Any]) -> None:
     """Raise ValueError unless samples of this dtype can be denoised and given back."""
-    if dtype.newbyteorder("=") not in (np.uint8, np.uint16) and dtype.kind != "f":
+    if dtype.newbyteorder("=") not in (np.uint8, np.uint16, np.int16) and dtype.kind != "f":
         raise ValueError(
-            f"The array must hold uint8, uint16 or floating-point numbers, got {dtype}: convert it to float32."
+            f"The array must hold uint8, uint16, int16 or floating-point numbers, got {dtype}: convert it to float32."
         )
 
 

@@ -168,8 +168,8 @@ def _omero(calibration: Calibration, layout: Layout, dtype: np.dtype[Any]) -> di
     names = [channel.get("Name") for channel in (channels if isinstance(channels, list) else [channels])]
     if not all(names) or "C" not in layout.names or len(names) != layout.shape[layout.names.index("C")]:
         return None
-    top = float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
-    window = {"min": 0.0, "max": top, "start": 0.0, "end": top}
+    low, top = (float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)) if dtype.kind in "iu" else (0.0, 1.0)
+    window = {"min": low, "max": top, "start": low, "end": top}
     return {"channels": [{"label": name, "color": "FFFFFF", "active": True, "window": window} for name in names]}
 
 

@@ -118,7 +118,7 @@ def write_tiff(
             settings = _settings(target, stored, dtype, calibration, identity)
             if not whole:
                 settings["tile"] = (tile, tile)
-            settings["predictor"] = dtype.kind == "u"
+            settings["predictor"] = dtype.kind in "iu"
             writer.write(_remembering(pieces, failure), shape=stored.shape, dtype=dtype, **settings)
     except Exception:
         if failure:

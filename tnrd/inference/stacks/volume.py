@@ -67,7 +67,7 @@ def denoise_volume(
     """Denoise a stack, or a picture larger than memory, block by block.
 
     Every plane is denoised as :func:`tnrd.denoise` or :func:`tnrd.denoise_photon_noise` would whole, to float rounding
-    (of photon noise, with the same white; see :func:`tnrd.denoise_array`). uint8 and uint16 stay what they
+    (of photon noise, with the same white; see :func:`tnrd.denoise_array`). Integers stay what they
     are, floats become float32. Pixel sizes and units, channel names and the colour profile are kept.
 
     A TIFF target is complete or absent. A Zarr target grows by whole blocks and becomes a picture (NGFF 0.5, one
