@@ -376,7 +376,7 @@ def test_version_and_models(cli: Cli) -> None:
     run = cli("--list-models")
     assert run.status == 0
     assert re.search(rb"^gray +\S", run.out, re.MULTILINE)
-    assert re.search(rb"^default +the same as gray; for colour pictures mostly color$", run.out, re.MULTILINE)
+    assert re.search(rb"^default +the same as gray; for colour pictures usually color$", run.out, re.MULTILINE)
 
 
 def test_help_names_every_status(cli: Cli) -> None:

@@ -155,10 +155,22 @@ def test_evaluate_names_an_unknown_baseline(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_benchmark_reports_a_ratio_to_a_competitor(tmp_path: Path) -> None:
     report = tmp_path / "made" / "b.json"
-    options = ["--tables", "methods", "--size", "128", "--against", "tv", "--repeat", "1"]
+    options = ["--tables", "methods", "--size", "128", "--against", "tv", "--repeat", "2"]
     done = run("benchmark.py", *options, "--json", str(report))
     assert done.returncode == 0, done.stderr
     rows = json.loads(report.read_text())["rows"]
     assert [row["method"] for row in rows] == ["tnrd gray", "tnrd 5x5x24, 5 steps", "tv"]
     assert all(row["seconds"] > 0 for row in rows)
-    assert f"| {rows[2]['seconds'] / rows[0]['seconds']:.2f} |" in done.stdout
+    low, high = rows[2]["ratios"]
+    assert low <= rows[2]["ratio"] <= high
+    assert f"| {rows[2]['ratio']:.2f} ({low:.2f} to {high:.2f}) |" in done.stdout
+    for others, sentence in (
+        (["--tables", "memory"], "holds rows, which this run would not measure again"),
+        (["--model", "nope"], "No weights 'nope'"),
+        (["--model", "color"], "color takes colour pictures: add --color"),
+        (["--repeat", "0"], "--repeat must be at least 1"),
+    ):
+        done = run("benchmark.py", *others, "--json", str(report))
+        assert done.returncode == 2
+        assert sentence in done.stderr
+    assert json.loads(report.read_text())["rows"] == rows
