@@ -170,7 +170,7 @@ def test_benchmark_reports_a_ratio_to_a_competitor(tmp_path: Path) -> None:
         (["--model", "color"], "color takes colour pictures: add --color"),
         (["--repeat", "0"], "--repeat must be at least 1"),
     ):
-        done = run("benchmark.py", *others, "--json", str(report))
+        done = run("benchmark.py", "--against", "tv", *others, "--json", str(report))
         assert done.returncode == 2
         assert sentence in done.stderr
     assert json.loads(report.read_text())["rows"] == rows
