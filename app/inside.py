@@ -1,4 +1,4 @@
-"""The tab *Inside the model*: filters as operators, psi and rho, the kernel that acts at a pixel, filters ablated."""
+"""The tab *Inside the model*: filters as operators, psi and rho, the kernel that acts at a pixel, filters removed."""
 
 from __future__ import annotations
 

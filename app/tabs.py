@@ -106,7 +106,7 @@ def diffusion_tab(session: gr.State, sigma: gr.Slider, source: gr.Radio) -> list
 
 
 def inside_tab(session: gr.State, tab: gr.Tab, sigma: gr.Slider, source: gr.Radio) -> list[View]:
-    """Filters, influence functions, the kernel at a pixel, a filter ablated."""
+    """Filters, influence functions, the kernel at a pixel, a filter removed."""
     with gr.Row():
         model = _model_choice("inside-model")
         step = gr.Slider(1, 8, 1, step=1, label="Step", elem_id="inside-step", interactive=True)
@@ -118,7 +118,7 @@ def inside_tab(session: gr.State, tab: gr.Tab, sigma: gr.Slider, source: gr.Radi
         with gr.Column():
             operator = gr.Markdown("", elem_id="operator")
             influence = _view("Its influence function", "influence")
-            mute = gr.Button("What if this filter were ablated?", elem_id="mute")
+            mute = gr.Button("What if this filter were removed?", elem_id="mute")
             effect = gr.Markdown("", elem_id="effect")
             with gr.Row():
                 without = _view("Without it", "without")

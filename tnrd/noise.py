@@ -10,12 +10,12 @@ to the picture, and blocks with clipped pixels are left out.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import binary_dilation
 
 from tnrd.noise_blocks import (
     constant_parts,
@@ -33,8 +33,8 @@ from tnrd.pixels import unit_of
 MAX_CLIPPED = 2
 _MIN_USABLE_SHARE = 0.01
 # What is left between areas of one value is noise if of its blocks this share is flat (noise of 2 to 50 on the 8-bit
-# scale on photographs: 0.001 to 0.5, most above 0.01; drawings, screenshots and JPEG without noise: none), and if their
-# high frequencies vary by no more than this from their mean (0.02 to 0.25; 0.2 to 1.8).
+# scale on photographs: 0.001 to 0.5, most above 0.01; drawings, screenshots and JPEG without noise: at most 0.0001),
+# and if their high frequencies vary by no more than this from their mean (most 0.02 to 0.2; 0.2 to 1.8).
 _LEAST_FLAT_SHARE = 0.003
 _MOST_UNEVEN = 0.2
 # So much of the range of intensities would be plain to see on the areas of one value that a drawing has.
@@ -129,10 +129,14 @@ def estimate_sigma_of_planes(rgb: NDArray[Any], matrix: NDArray[Any]) -> NDArray
     Returns:
         Of the planes, (P,).
     """
-    ends = (rgb == rgb.min(axis=(0, 1))) | (rgb == rgb.max(axis=(0, 1)))
-    ignored = ends.any(axis=2)
+    channels = np.ascontiguousarray(np.moveaxis(rgb, 2, 0))
+    ignored = np.zeros(rgb.shape[:2], dtype=bool)
+    for channel in channels:
+        ignored |= (channel == channel.min()) | (channel == channel.max())
     if min(rgb.shape[:2]) >= 3:
-        ignored |= binary_dilation(np.pad(constant_squares(rgb).all(axis=2), 1), np.ones((3, 3)))
+        constant = np.logical_and.reduce([constant_squares(channel) for channel in channels])
+        for row, column in itertools.product(range(3), range(3)):
+            ignored[row : row + constant.shape[0], column : column + constant.shape[1]] |= constant
     planes = np.moveaxis(rgb @ matrix.T.astype(rgb.dtype), 2, 0)
     return np.array([_estimate_channel(plane, ignored) for plane in planes])
 

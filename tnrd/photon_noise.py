@@ -14,9 +14,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import uniform_filter
 
 from tnrd.noise import MAX_CLIPPED
 from tnrd.noise_blocks import (
@@ -101,9 +101,8 @@ def noise_curve(
     texture, squares, extremes = measure_blocks(channel, low, high)
     stride = stride_of(channel.shape)
     # Means of the same blocks, from running sums over the picture.
-    centre = _BLOCK // 2
-    running = uniform_filter(channel.astype(np.float64), _BLOCK, mode="nearest")
-    means = running[centre:, centre:][: channel.shape[0] - _BLOCK + 1, : channel.shape[1] - _BLOCK + 1]
+    running = cv2.blur(channel.astype(np.float64), (_BLOCK, _BLOCK), anchor=(0, 0))
+    means = running[: channel.shape[0] - _BLOCK + 1, : channel.shape[1] - _BLOCK + 1]
     means = means[::stride, ::stride].ravel()
     usable = extremes <= MAX_CLIPPED  # clipped blocks would tell of too little noise at the ends
     if usable.sum() >= _LEAST_BLOCKS:

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
 def described_level(noise: NoiseLevel, dtype: np.dtype[Any]) -> str:
     """The level for people: on the 8-bit scale, and of deeper pictures in their own steps too."""
-    found = ", ".join(as_level(level) for level in noise.levels)
     channels = " (red, green, blue)" if len(noise.levels) == 3 else ""
-    if dtype.kind == "f" and noise.span > 1.5:  # on a scale of its own, of which there is no 8-bit scale
+    if noise.has_own_scale:
         return "sigma = " + ", ".join(f"{level:.4g}" for level in noise.levels) + f"{channels} in the file's own unit"
-    own = ""
+    found, own = ", ".join(as_level(level) for level in noise.levels), ""
     if dtype.kind in "iu" and dtype.itemsize > 1:
         steps = ", ".join(f"{np.iinfo(dtype).max * float(level):.3g}" for level in noise.levels)
         own = f", {steps} in steps of the file"
@@ -41,8 +40,9 @@ def hint_for(noise: NoiseLevel, pixels: NDArray[Any]) -> str:
             "The noise is stronger where the picture is brighter, as photon noise is: --noise poisson-gaussian treats "
             "it so."
         )
+    covering = f"{better.sigma:.4g}" if noise.has_own_scale else f"{255 * better.sigma:.0f}"
     return (
         "At lower resolution there is more than white noise of this level would leave. If that is noise, as in a "
         "camera's JPEG or a scan, much of it will stay: --noise correlated takes "
-        f"sigma = {255 * better.sigma:.0f}, which smooths more. If it is fine texture, leave it so."
+        f"sigma = {covering}, which smooths more. If it is fine texture, leave it so."
     )

@@ -16,7 +16,8 @@ from tnrd.photon_noise import estimate_photon_noise, growth_with_brightness
 from tnrd.pixels import to_unit
 
 # Gaussian noise of 5 and more on the 8-bit scale seems to grow by up to 1.5 from dark to bright parts of a photograph
-# (1.2 in most), photon noise grows 1.8 to 6 times; weaker noise is not told from texture.
+# (1.2 in most), photon noise grows 1.8 to 6 times
+# where it matters; weaker noise is not told from texture.
 _GROWTH, _LEAST = 1.8, 3 / 255
 _SIDE, _LEAST_SIDE = 1024, 64
 

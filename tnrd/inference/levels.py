@@ -54,13 +54,18 @@ class NoiseLevel:
         than 0.6, such as 12 bits in a file of 16, is brought to that, as far as the noise stays within what models are
         trained on; one that spans more than 1.5 is brought to span 1.
         """
-        if self.span > _WIDE:
+        if self.has_own_scale:
             return 1 / self.span
         strongest = float(self.levels.max())
         if strongest == 0 or self.span >= _NARROW:
             return 1.0
         at_most = _STRONGEST / strongest
         return max(1.0, at_most if self.span * at_most <= _NARROW else _NARROW / self.span)
+
+    @property
+    def has_own_scale(self) -> bool:
+        """Whether the picture lies far beyond [0, 1], so that there is no 8-bit scale of it."""
+        return self.span > _WIDE
 
     @property
     def is_alike(self) -> bool:
@@ -96,7 +101,7 @@ def estimate_noise(pixels: NDArray[Any], span: float | None = None) -> NoiseLeve
     if pixels.dtype.kind in "iu":
         levels = np.minimum(levels, np.float32(MAX_SIGMA))
     span = measured_span(pixels) if span is None else span
-    if not np.isfinite(levels).all() or levels.max() > MAX_SIGMA * (span if span > _WIDE else 1):
+    if not np.isfinite(levels).all() or levels.max() > _most(span):
         found = ", ".join(f"{255 * level:.1f}" for level in levels)
         raise ValueError(
             f"The estimated noise level, {found} on the 8-bit scale, exceeds the 100 that the models cover; give "
@@ -117,7 +122,7 @@ def estimate_correlated_noise(pixels: NDArray[Any]) -> NoiseLevel:
 
     scales = noise_across_scales(pixels, channel_axis=-1 if pixels.ndim == 3 else None)
     span = measured_span(pixels)
-    return given_noise(min(max(scales), MAX_SIGMA * (span if span > _WIDE else 1)), pixels, span)
+    return given_noise(min(max(scales), _most(span)), pixels, span)
 
 
 def given_noise(
@@ -145,8 +150,7 @@ def given_noise(
             f"{pixels.shape[:2]}, got the shape {levels.shape}."
         )
     span = measured_span(pixels) if span is None else span
-    most = MAX_SIGMA * (1 + 1e-6) * (span if span > _WIDE else 1)
-    if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > most:
+    if not np.isfinite(levels).all() or levels.min() < 0 or levels.max() > _most(span) * (1 + 1e-6):
         found = f"{levels.min():g}" if levels.min() == levels.max() else f"{levels.min():g} to {levels.max():g}"
         raise ValueError(f"sigma must lie in [0, 100/255] (intensities in [0, 1], whatever the dtype), got {found}.")
     if levels.ndim == 2 and levels.min() == levels.max():  # a map takes three times as long
@@ -173,6 +177,11 @@ def measured_span(pixels: NDArray[Any]) -> float:
     parts = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)  # means, for whole factors
     darkest, brightest = np.quantile(parts.reshape(height * width, -1), [_QUANTILE, 1 - _QUANTILE], axis=0)
     return float((brightest - darkest).max())
+
+
+def _most(span: float) -> float:
+    """The strongest noise that the models cover, of a picture of this span."""
+    return MAX_SIGMA * (span if span > _WIDE else 1)
 
 
 def _divided(levels: NDArray[np.float32], pixels: NDArray[Any]) -> NDArray[np.float32] | None:

@@ -43,9 +43,10 @@ def denoise_array(
     Photon noise is denoised as by :func:`tnrd.denoise_photon_noise`, given the same ``white``: that of a plane whose
     noise is estimated by itself, else that of the brightest of eight planes.
 
-    Nothing is computed but the noise (with ``sigma=None``), the span, and, of photon noise, what the samples of the
-    planes tell, since it decides on binning, and so on the halo. Any scheduler of Dask computes the
-    rest. The model is loaded once in each process, by name and hash; a path has to be readable there. Threads of one
+    Nothing is computed now but the noise and the span with ``sigma=None``, and, of photon noise, what the samples of
+    the planes tell, since it decides on binning, and so on the halo. With a given sigma the span is measured in every
+    computation that needs it: give it, too, to compute a result part by part. Any scheduler of Dask computes the rest.
+    The model is loaded once in each process, by name and hash; a path has to be readable there. Threads of one
     process take turns in the compiled kernels, each of which uses all cores that torch is allowed
     (``OMP_NUM_THREADS``, which Dask's workers set to 1): give workers one thread each.
 
@@ -63,7 +64,7 @@ def denoise_array(
             others: once, now, from the plane in the middle, or see ``sigma``.
         read_noise: Of photon noise: standard deviation at black on that scale; 0 when only ``gain`` is given.
         offset: Of photon noise: intensity of black on that scale, which stays in the result; 0 likewise.
-        span: Of Gaussian noise: see :func:`tnrd.denoise`; None to measure it, now, or with "per-plane" in each plane.
+        span: Of Gaussian noise: see :func:`tnrd.denoise`; None to measure it, with "per-plane" in each plane.
         model: A name or a path, see :func:`tnrd.denoise`.
         strength: See :func:`tnrd.denoise`.
         channel_axis: The axis of the colours (length 3, or 1); None for grey. Channels that are no colours, such as a
