@@ -241,13 +241,14 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Its name, and the family that tells one generation from the next where the name does not."""
+    """Its name, and the family and model that tell one generation from the next where the name does not."""
     information = Path("/proc/cpuinfo")
     if not information.exists():
         return platform.processor() or platform.machine()
     lines = dict(line.split(":", 1) for line in information.read_text().split("\n\n")[0].splitlines() if ":" in line)
     fields = {key.strip(): value.strip() for key, value in lines.items()}
-    return f"{fields.get('model name', platform.machine())}, family {fields.get('cpu family')}"
+    numbers = f"family {fields.get('cpu family')}, model {fields.get('model')}"
+    return f"{fields.get('model name', platform.machine())}, {numbers}"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from nothing takes a day, of which WNNM and BM3D need nearly all), then writes t
 `<!-- table: NAME -->` and `<!-- end -->` of docs/results.md and README.md, the scores in the cards of weights/, and the
 plot of quality against cost. Without --data only the tables are written, from what docs/scores/ holds.
 
-Times are not measured here but read from docs/scores/speed.json and speed-color.json, which `scripts/benchmark.py
+Times are not measured here but read from the files speed*.json of docs/scores/, which `scripts/benchmark.py
 --json` writes on a machine that does nothing else, and the seed experiments from what `scripts/seed_experiments.py
 --json` wrote.
 """
@@ -34,9 +34,8 @@ from tnrd.weights import ALIASES, available_models, find_weights, read_weights
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "docs" / "scores"
 SPEED, COLOUR_SPEED = SCORES / "speed.json", SCORES / "speed-color.json"
-OLDER_SPEED = SCORES / "speed-512-bit.json"  # of a quicker processor, by older kernels and weights
-ENGINES = SCORES / "speed-256-bit.json"  # of a processor whose vectors have 256 bits
-XEON = SCORES / "speed-xeon.json"  # of an Intel processor whose vectors have 512 bits
+ENGINES, TRAINING = SCORES / "speed-engines.json", SCORES / "speed-training.json"
+XEON = SCORES / "speed-xeon.json"  # of an Intel processor whose vectors have 512 bits, by older kernels
 SIGMAS = [15.0, 25.0, 50.0]
 BLIND = " (blind)"
 README_RIVALS = {
@@ -225,8 +224,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "picture by picture": of_pictures,
     "methods": lambda: table_of_methods(read(SPEED)["rows"]),
     "methods in colour": lambda: table_of_methods(read(COLOUR_SPEED)["rows"]),
-    "older methods": lambda: table_of_methods(read(OLDER_SPEED)["rows"]),
-    "older engines": lambda: table_of_engines(read(ENGINES)["engines"] + read(ENGINES)["training"]),
+    "engines": lambda: table_of_engines(read(ENGINES)["engines"]),
+    "training": lambda: table_of_engines(read(TRAINING)["training"]),
     "xeon methods": lambda: table_of_methods(read(XEON)["rows"]),
     "xeon colour": lambda: table_of_methods(read(XEON)["colour"]),
     "xeon training": lambda: table_of_engines(read(XEON)["training"]),

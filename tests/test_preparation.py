@@ -18,7 +18,7 @@ from tnrd.kernels import step_numba
 from tnrd.kernels.dispatch import diffusion_step
 from tnrd.kernels.plan_numba import arrange
 from tnrd.model import TNRD
-from tnrd.preparation import prepare_on_gpu, prepare_together
+from tnrd.preparation import prepare_alike, prepare_together
 from tnrd.stage import DiffusionStage, Prepared
 
 SHAPE = TNRDConfig(stages=4, filters=4, kernel_size=3, grid=2, companions=2, nodes=9, repeats=2, transposes=True)
@@ -222,7 +222,7 @@ def test_what_tells_steps_apart_is_seen_on_a_gpu_too(change: Callable[[TNRD], No
     if change is not None:
         change(model)
     stages = [model.stage(t) for t in range(model.config.stages)]
-    for found, stage in zip(prepare_on_gpu(model, stages, sigma), stages, strict=True):
+    for found, stage in zip(prepare_alike(model, stages, sigma), stages, strict=True):
         for tensor, wanted in zip(found[0].tensors, stage.prepare(sigma)[0].tensors, strict=True):
             torch.testing.assert_close(tensor, wanted)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,10 +17,10 @@ from tnrd.stage import DiffusionStage, Prepared
 class Preparation:
     """How a model gets what its steps are computed with, the quickest way there is.
 
-    On a GPU for all steps at once. On a CPU, where one only restores, kernels and tables are kept from call to call:
-    they are some forty small operations a step, which is much of the time of a small picture. That the weights are
-    still the same is seen from their values, whoever changed them; of buffers, which are constants, from torch's count
-    of changes in place.
+    For all steps at once on a GPU, and where gradients are wanted. On a CPU, where one only restores, kernels and
+    tables are kept from call to call: they are some forty small operations a step, which is much of the time of a
+    small picture. That the weights are still the same is seen from their values, whoever changed them; of buffers,
+    which are constants, from torch's count of changes in place.
 
     A copy of a model does not share what is kept.
     """
@@ -45,9 +45,10 @@ class Preparation:
         Returns:
             For each that is asked for, and perhaps for others.
         """
-        if sigma.is_cuda and used:
-            return dict(zip(used, prepare_on_gpu(model, used, sigma), strict=True))
-        fresh = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        compiling = torch.compiler.is_compiling()
+        if used and (sigma.is_cuda or (torch.is_grad_enabled() and not compiling)):
+            return dict(zip(used, prepare_alike(model, used, sigma), strict=True))
+        fresh = torch.is_grad_enabled() or compiling
         several = sigma.shape[2:] != (1, 1) or any(len(stage.coarse) for stage in sets)
         state = None if fresh or several else _state(model)
         if state is None:
@@ -147,7 +148,7 @@ def _parts(model: nn.Module) -> Iterator[dict[str, Any]]:
         yield part
 
 
-def prepare_on_gpu(model: nn.Module, stages: Sequence[DiffusionStage], sigma: Tensor) -> list[list[Prepared]]:
+def prepare_alike(model: nn.Module, stages: Sequence[DiffusionStage], sigma: Tensor) -> list[list[Prepared]]:
     """:meth:`DiffusionStage.prepare` of stages of a model: at once, unless something tells one from another.
 
     That is a hook, a parametrization, a norm of its own, or that parameters were put in its place, as
@@ -168,11 +169,12 @@ def prepare_together(stages: Sequence[DiffusionStage], sigma: Tensor) -> list[li
     # A copy, since the parameters of the template change for a while, and other threads may use the stage.
     own = {id(tensor): tensor for tensor in (*stages[0].parameters(), *stages[0].buffers())}
     template = _Preparation(copy.deepcopy(stages[0], own))
-    parameters_of = [dict(_Preparation(stage).named_parameters()) for stage in stages]
-    together = {name: torch.stack([of[name] for of in parameters_of]) for name in parameters_of[0]}
+    parts = [_Preparation(stage) for stage in stages]
+    together = _stacked([dict(part.named_parameters()) for part in parts])
+    together |= _stacked([dict(part.named_buffers()) for part in parts], _differ)
 
-    def prepare(parameters: dict[str, Tensor]) -> list[tuple[Tensor, ...]]:
-        return torch.func.functional_call(template, parameters, (sigma,))  # type: ignore[no-any-return]
+    def prepare(tensors: dict[str, Tensor]) -> list[tuple[Tensor, ...]]:
+        return torch.func.functional_call(template, tensors, (sigma,))  # type: ignore[no-any-return]
 
     grids = [[tensor.unbind() for tensor in grid] for grid in torch.func.vmap(prepare)(together)]
     found = [[Prepared.of(of_stage[t] for of_stage in grid) for grid in grids] for t in range(len(stages))]
@@ -181,6 +183,19 @@ def prepare_together(stages: Sequence[DiffusionStage], sigma: Tensor) -> list[li
         of_stage if learns else [Prepared.of(tensor.detach() for tensor in grid.tensors) for grid in of_stage]
         for of_stage, learns in zip(found, learn, strict=True)
     ]
+
+
+def _stacked(
+    tensors: list[dict[str, Tensor]], chosen: Callable[[list[Tensor]], bool] = lambda _: True
+) -> dict[str, Tensor]:
+    """One tensor for those of one name, of the names that are chosen."""
+    columns = {name: [of[name] for of in tensors] for name in tensors[0]}
+    return {name: torch.stack(column) for name, column in columns.items() if chosen(column)}
+
+
+def _differ(tensors: list[Tensor]) -> bool:
+    """Whether they may differ; on a GPU they always may, since the host would have to wait for the answer."""
+    return tensors[0].is_cuda or not all(torch.equal(tensor, tensors[0]) for tensor in tensors[1:])
 
 
 class _Preparation(nn.Module):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from tnrd.kernels.simd import LANES, multiply_block, vectors_beside
+from tnrd.kernels.simd import LANES, copy_floats, multiply_block, vectors_beside
 
 # No "nnan" or "ninf": NaN and infinity pass through as they do in the reference.
 FAST = {"reassoc", "arcp", "contract", "nsz"}
@@ -126,6 +126,8 @@ def carve(work, used, a, b, c):
 @part
 def mirror(i, length):
     """Half-sample symmetric, period 2 length."""
+    if 0 <= i < length:
+        return i
     i = i % (2 * length)
     return i if i < length else 2 * length - 1 - i
 
@@ -139,14 +141,20 @@ def load_rows(picture, tile, first_row, rows, first_column, columns):
     for r in range(rows):
         y = mirror(first_row + r, height)
         for c in range(channels):
-            source, target = picture[c, y], tile[r, c]
-            for x in range(inside):
-                target[x] = source[mirror(first_column + x, width)]
-            for x in range(inside, beyond):
-                target[x] = source[first_column + x]
-            for x in range(beyond, columns):
-                target[x] = source[mirror(first_column + x, width)]
-            target[columns:] = np.float32(0.0)
+            source = address(picture) + c * picture.strides[0] + y * picture.strides[1] + first_column * 4
+            target = address(tile) + r * tile.strides[0] + c * tile.strides[1]
+            copy_floats(source + inside * 4, target + inside * 4, beyond - inside)
+        for x in range(inside):
+            mirrored = mirror(first_column + x, width)
+            for c in range(channels):
+                tile[r, c, x] = picture[c, y, mirrored]
+        for x in range(beyond, columns):
+            mirrored = mirror(first_column + x, width)
+            for c in range(channels):
+                tile[r, c, x] = picture[c, y, mirrored]
+        for c in range(channels):
+            for x in range(columns, tile.shape[2]):
+                tile[r, c, x] = np.float32(0.0)
 
 
 @part
@@ -160,9 +168,8 @@ def zero_rows(window, start, stop):
 def keep_rows(window, begin, rows):
     """Move the last rows of the window to its start."""
     for j in range(rows):
-        source, target = window[begin + j].reshape(-1), window[j].reshape(-1)
-        for i in range(source.size):
-            target[i] = source[i]
+        source = address(window) + (begin + j) * window.strides[0]
+        copy_floats(source, address(window) + j * window.strides[0], window.shape[1] * window.shape[2])
 
 
 def _multiply_row(outputs: int) -> Callable[..., Any]:

@@ -133,6 +133,19 @@ def dot_block(left: int, right: int) -> Callable[..., Any]:
 
 
 @intrinsic
+def copy_floats(typingctx, source, target, count):
+    """``count`` float32 from one address to another; they do not overlap."""
+
+    def codegen(context, builder, signature, arguments):
+        source, target, count = arguments
+        places = (builder.inttoptr(place, FLOAT.as_pointer()) for place in (target, source))
+        cgutils.raw_memcpy(builder, *places, count, 4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), codegen
+
+
+@intrinsic
 def influence_block(typingctx, z, table, slope, offset, last, factor):
     """z <- factor T(slope z + offset) on one vector in memory, in place.
 
