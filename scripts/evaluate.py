@@ -44,6 +44,9 @@ def main() -> None:
     parser.add_argument("--baseline", nargs="*", default=[], help="classic denoisers, by name, or 'all'")
     parser.add_argument("--blind", action="store_true", help="a second row per model, which estimates sigma itself")
     parser.add_argument("--color", action="store_true", help="score the pictures in colour")
+    parser.add_argument(
+        "--by-channel", action="store_true", help="the grey weights on red, green and blue by themselves"
+    )
     parser.add_argument("--repetition", type=int, default=0, help="another draw of the noise")
     parser.add_argument("--limit", type=int, help="only the first pictures")
     parser.add_argument("--json", type=Path, help="keep every single score here, and go on from it")
@@ -52,7 +55,9 @@ def main() -> None:
 
     if arguments.blind and not arguments.model:
         parser.error("--blind needs a --model")
-    methods = build_methods(arguments.model, arguments.baseline, arguments.blind, arguments.color)
+    if arguments.by_channel and not arguments.color:
+        parser.error("--by-channel needs --color")
+    methods = build_methods(arguments.model, arguments.baseline, arguments.blind, arguments.color, arguments.by_channel)
     if not methods:
         parser.error("give at least one --model or --baseline")
     seconds = times(json.loads(arguments.times.read_text(encoding="utf-8"))) if arguments.times else None
@@ -113,7 +118,9 @@ class Report:
         return [row for method in methods for row in chosen if row["method"] == method]
 
 
-def build_methods(models: list[str], baselines: list[str], blind: bool, color: bool) -> dict[str, Method]:
+def build_methods(
+    models: list[str], baselines: list[str], blind: bool, color: bool, by_channel: bool = False
+) -> dict[str, Method]:
     """Each method as ``(noisy, sigma) -> image``."""
     import tnrd
     from tnrd.baselines import BASELINES
@@ -131,6 +138,10 @@ def build_methods(models: list[str], baselines: list[str], blind: bool, color: b
         if model.config.channels > 1 and not color:
             raise SystemExit(f"The weights {name!r} are for pictures in colour: --color.")
         methods[name] = Method(known, file.sha256)
+        if by_channel and model.config.channels == 1:
+            methods[f"{name} (by channel)"] = Method(
+                partial(_by_channel, partial(tnrd.denoise, model=model)), file.sha256
+            )
         if blind:
             methods[f"{name} (blind)"] = Method(lambda f, s, known=known: known(f), file.sha256)
     for name in BASELINES if "all" in baselines else baselines:
@@ -141,6 +152,10 @@ def build_methods(models: list[str], baselines: list[str], blind: bool, color: b
         weights = " ".join(find_weights(own).sha256 for own in BASELINES[name].weights)
         methods[name] = Method(partial(BASELINES[name].denoise, channel_axis=axis), weights)
     return methods
+
+
+def _by_channel(denoise: Denoiser, noisy: Image, sigma: float) -> Image:
+    return np.stack([denoise(channel, sigma) for channel in np.moveaxis(noisy, -1, 0)], axis=-1)
 
 
 def load(folder: Path, color: bool, limit: int | None) -> tuple[list[str], list[Image]]:

@@ -73,7 +73,8 @@ def draw(points: dict[str, tuple[float, float]], ours: set[str], sigma: float, c
     figure.canvas.draw()  # from here on points stay where they are
     taken = [axes.transData.transform(point) for point in points.values()]
     boxes = [(x - 5, y - 5, x + 5, y + 5) for x, y in taken]
-    for (name, point), place in zip(points.items(), taken, strict=True):
+    # From the best down: of two points close together, the upper one gets the place above.
+    for (name, point), place in sorted(zip(points.items(), taken, strict=True), key=lambda item: -item[1][1]):
         own = name in ours
         offset, side = free_place(place, 7 * len(name), boxes)
         weight = "bold" if own else "normal"

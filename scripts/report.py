@@ -211,7 +211,11 @@ def of_card(name: str) -> str:
         if name in (seconds := times(speed)):
             where = f"{speed['machine']['cores']} cores of an {speed['machine']['processor']}"
             lines.append(f"{seconds[name]:.2f} s a megapixel of {kind} on {where}, 512 x 512.")
-    lines += ["", "The filters of the first step, with the operators that they are, and psi and rho of every step:", ""]
+    lines += [
+        "",
+        "What the filters of the first step read of the picture, each with its nearest operator, and psi and rho:",
+        "",
+    ]
     lines += [f"![{kind} of {name}](../docs/figures/{name}-{kind}.png)\n" for kind in ("filters", "influence")]
     return "\n".join(lines)
 

@@ -107,6 +107,15 @@ def test_colour_weights_need_pictures_in_colour() -> None:
         build_methods(["color"], [], blind=False, color=False)
 
 
+def test_grey_weights_on_each_channel_by_itself() -> None:
+    methods = build_methods(["gray-fast", "color-fast"], [], blind=False, color=True, by_channel=True)
+    assert list(methods) == ["gray-fast", "gray-fast (by channel)", "color-fast"]
+    noisy = np.random.default_rng(0).random((9, 12, 3))
+    found = methods["gray-fast (by channel)"].denoise(noisy, 0.1)
+    expected = [tnrd.denoise(noisy[..., i], 0.1, model="gray-fast") for i in range(3)]
+    np.testing.assert_array_equal(found, np.stack(expected, axis=-1))
+
+
 def test_the_rows_of_other_variants_stay(tmp_path: Path) -> None:
     path = tmp_path / "seeds.json"
     rows = [{"name": "5-moments", "psnr": 1.0}, {"name": "5-dct", "psnr": 2.0}]

@@ -68,6 +68,22 @@ def test_pure_noise_is_measured_without_bias(shape: tuple[int, int], sigma: floa
     assert estimate_sigma(0.5 + sigma * gaussian(shape)) == pytest.approx(sigma, rel=0.02)
 
 
+def test_products_are_small_enough_for_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenBLAS wakes threads for larger ones, which spin on while the compiled loops want the cores."""
+    sizes = []
+
+    def matmul(a: NDArray[Any], b: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
+        sizes.append(a.shape[0] * a.shape[1] * b.shape[1])
+        out[:] = a @ b
+        return out
+
+    monkeypatch.setattr(noise_blocks.np, "matmul", matmul)
+    noisy = 0.1 * np.random.default_rng(0).standard_normal((100, 90)).astype(np.float32)
+    assert estimate_sigma(noisy) == pytest.approx(0.1, rel=0.03)
+    assert sizes
+    assert max(sizes) <= 2**18
+
+
 @pytest.mark.parametrize("level", [1, *LEVELS])
 def test_structure_is_not_taken_for_noise(level: int) -> None:
     estimate = 255 * estimate_sigma(add_noise(ramp_with_stripes(), level / 255, seed=level))

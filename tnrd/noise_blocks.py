@@ -20,6 +20,7 @@ _MIN_FLAT_NEIGHBOURS = 100
 # Bounds time and memory: 2^16 overlapping blocks are all of a 256 x 256 picture.
 _MAX_BLOCKS = 1 << 16
 _CHUNK = 1 << 13
+_ALONE = 1 << 18  # multiply-adds of a product that OpenBLAS takes by one thread
 _FRAMES = 2
 _MAX_ITERATIONS = 20
 _TOLERANCE = 1e-4
@@ -59,13 +60,26 @@ def measure_blocks(
     textures, squares, extremes = [], [], []
     for blocks in _chunks(channel):
         steps = _steps_within(blocks, high - low)
-        noisy = (fine @ steps) ** 2
+        noisy = _product(fine, steps) ** 2
         # Parseval: the low frequencies hold what is left of the block's variance.
         energy = np.einsum("pb,pb->b", steps, steps) - steps.sum(axis=0) ** 2 / len(steps)
         textures.append(np.maximum(energy - noisy.sum(axis=0), 0) / max(1, low_count))
         squares.append(noisy)
         extremes.append(_count((blocks == low) | (blocks == high)))
     return np.concatenate(textures), np.concatenate(squares, axis=1), np.concatenate(extremes)
+
+
+def _product(matrix: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """matrix @ columns, on the calling thread.
+
+    The threads that OpenBLAS wakes for larger products spin on for a while, and compiled loops that follow would have
+    to share their cores with them.
+    """
+    result = np.empty((len(matrix), columns.shape[1]), np.float32)
+    few = max(1, _ALONE // matrix.size)
+    for start in range(0, columns.shape[1], few):
+        np.matmul(matrix, columns[:, start : start + few], out=result[:, start : start + few])
+    return result
 
 
 def pixels_in_blocks(chosen: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -181,5 +195,5 @@ def flat_noise_variance(
 
 
 def _median_of_means(squares: NDArray[np.float32], chosen: NDArray[np.bool_]) -> float:
-    # A product with 0 and 1 is ten times faster than copying the chosen columns.
-    return float(np.median(squares @ chosen.astype(np.float32))) / np.count_nonzero(chosen)
+    # A product with 0 and 1 is faster than copying the chosen columns; by einsum it stays on this thread, see _product.
+    return float(np.median(np.einsum("kb,b->k", squares, chosen.astype(np.float32)))) / np.count_nonzero(chosen)
