@@ -18,7 +18,7 @@ from tnrd.kernels import step_numba
 from tnrd.kernels.dispatch import diffusion_step
 from tnrd.kernels.plan_numba import arrange
 from tnrd.model import TNRD
-from tnrd.preparation import prepare_alike, prepare_together
+from tnrd.preparation import prepare_on_gpu, prepare_together
 from tnrd.stage import DiffusionStage, Prepared
 
 SHAPE = TNRDConfig(stages=4, filters=4, kernel_size=3, grid=2, companions=2, nodes=9, repeats=2, transposes=True)
@@ -73,6 +73,26 @@ def test_stages_that_do_not_learn_are_prepared_without_a_gradient() -> None:
     stages = [random_stage().requires_grad_(t == 1) for t in range(3)]
     found = prepare_together(stages, torch.full((1, 1, 1, 1), 0.1))
     assert [any(t.requires_grad for grid in grids for t in grid.tensors) for grids in found] == [False, True, False]
+
+
+def test_stages_that_do_not_learn_pass_on_derivatives_for_the_noise_level() -> None:
+    stages = [random_stage().requires_grad_(t == 1) for t in range(3)]
+    sigma = torch.full((1, 1, 1, 1), 0.1, requires_grad=True)
+
+    def slope(found: list[list[Prepared]]) -> Tensor:
+        total = sum(t.square().sum() for grids in found for grid in grids for t in grid.tensors)
+        return torch.autograd.grad(total, sigma)[0]  # type: ignore[arg-type]
+
+    torch.testing.assert_close(slope(prepare_together(stages, sigma)), slope([s.prepare(sigma) for s in stages]))
+
+
+def test_a_buffer_of_one_stage_is_its_own() -> None:
+    stages = [random_stage() for _ in range(3)]
+    with torch.no_grad():
+        stages[1].filters.free[0] = 0
+    sigma = torch.full((1, 1, 1, 1), 0.1)
+    for together, stage in zip(prepare_together(stages, sigma), stages, strict=True):
+        torch.testing.assert_close([grid.tensors for grid in together], [g.tensors for g in stage.prepare(sigma)])
 
 
 # --- kept
@@ -216,13 +236,17 @@ def replaced(model: TNRD) -> None:
             setattr(module, name, parameter * 1.0)
 
 
+def hooked_backward(model: TNRD) -> None:
+    model.stage(1).filters.register_full_backward_hook(lambda module, to_inputs, to_outputs: None)
+
+
 @pytest.mark.parametrize("change", [None, hooked, own_norm, parametrized, replaced])
 def test_what_tells_steps_apart_is_seen_on_a_gpu_too(change: Callable[[TNRD], None] | None) -> None:
     model, sigma = random_model(), torch.full((1, 1, 1, 1), 0.1, dtype=torch.float64)
     if change is not None:
         change(model)
     stages = [model.stage(t) for t in range(model.config.stages)]
-    for found, stage in zip(prepare_alike(model, stages, sigma), stages, strict=True):
+    for found, stage in zip(prepare_on_gpu(model, stages, sigma), stages, strict=True):
         for tensor, wanted in zip(found[0].tensors, stage.prepare(sigma)[0].tensors, strict=True):
             torch.testing.assert_close(tensor, wanted)
 
@@ -291,3 +315,12 @@ def test_what_was_kept_in_inference_mode_does_not_stop_a_gradient() -> None:
     assert y.grad is not None
     with torch.no_grad():
         torch.testing.assert_close(model(x, 0.1), kept, rtol=0, atol=1e-12)
+
+
+def test_backward_hooks_on_parts_of_a_step_are_seen() -> None:
+    from tnrd.preparation import tensors_of
+
+    model = random_model()
+    assert tensors_of(model, buffers=False)
+    hooked_backward(model)
+    assert tensors_of(model, buffers=False) is None

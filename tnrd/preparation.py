@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,16 +11,19 @@ from torch import Tensor, nn
 
 from tnrd.filters import FilterBank
 from tnrd.influence import SIGMA_FLOOR, curve_values
+from tnrd.kernels.transforms import in_transform, is_dual
 from tnrd.stage import DiffusionStage, Prepared
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Preparation:
     """How a model gets what its steps are computed with, the quickest way there is.
 
-    For all steps at once on a GPU, and where gradients are wanted. On a CPU, where one only restores, kernels and
-    tables are kept from call to call: they are some forty small operations a step, which is much of the time of a
-    small picture. That the weights are still the same is seen from their values, whoever changed them; of buffers,
-    which are constants, from torch's count of changes in place.
+    On a GPU for all steps at once. On a CPU, where one only restores, kernels and tables are kept from call to call:
+    they are some forty small operations a step, which is much of the time of a small picture. That the weights are
+    still the same is seen from their values, whoever changed them; of buffers, which are constants, from torch's count
+    of changes in place.
 
     A copy of a model does not share what is kept.
     """
@@ -45,10 +48,9 @@ class Preparation:
         Returns:
             For each that is asked for, and perhaps for others.
         """
-        compiling = torch.compiler.is_compiling()
-        if used and (sigma.is_cuda or (torch.is_grad_enabled() and not compiling)):
-            return dict(zip(used, prepare_alike(model, used, sigma), strict=True))
-        fresh = torch.is_grad_enabled() or compiling
+        if sigma.is_cuda and used:
+            return dict(zip(used, prepare_on_gpu(model, used, sigma), strict=True))
+        fresh = torch.is_grad_enabled() or torch.compiler.is_compiling()
         several = sigma.shape[2:] != (1, 1) or any(len(stage.coarse) for stage in sets)
         state = None if fresh or several else _state(model)
         if state is None:
@@ -126,7 +128,7 @@ def tensors_of(model: nn.Module, buffers: bool = True) -> list[Tensor] | None:
     """
     found: list[Tensor] = []
     for part in _parts(model):
-        if part.get("exact") or part["_forward_hooks"] or part["_forward_pre_hooks"]:
+        if part.get("exact") or any(part[hooks] for hooks in HOOKS):
             return None
         if "parametrizations" in part["_modules"]:
             return None
@@ -148,7 +150,7 @@ def _parts(model: nn.Module) -> Iterator[dict[str, Any]]:
         yield part
 
 
-def prepare_alike(model: nn.Module, stages: Sequence[DiffusionStage], sigma: Tensor) -> list[list[Prepared]]:
+def prepare_on_gpu(model: nn.Module, stages: Sequence[DiffusionStage], sigma: Tensor) -> list[list[Prepared]]:
     """:meth:`DiffusionStage.prepare` of stages of a model: at once, unless something tells one from another.
 
     That is a hook, a parametrization, a norm of its own, or that parameters were put in its place, as
@@ -170,32 +172,20 @@ def prepare_together(stages: Sequence[DiffusionStage], sigma: Tensor) -> list[li
     own = {id(tensor): tensor for tensor in (*stages[0].parameters(), *stages[0].buffers())}
     template = _Preparation(copy.deepcopy(stages[0], own))
     parts = [_Preparation(stage) for stage in stages]
-    together = _stacked([dict(part.named_parameters()) for part in parts])
-    together |= _stacked([dict(part.named_buffers()) for part in parts], _differ)
+    tensors_of_parts = [{**dict(part.named_parameters()), **dict(part.named_buffers())} for part in parts]
+    together = {name: torch.stack([of[name] for of in tensors_of_parts]) for name in tensors_of_parts[0]}
 
     def prepare(tensors: dict[str, Tensor]) -> list[tuple[Tensor, ...]]:
         return torch.func.functional_call(template, tensors, (sigma,))  # type: ignore[no-any-return]
 
     grids = [[tensor.unbind() for tensor in grid] for grid in torch.func.vmap(prepare)(together)]
     found = [[Prepared.of(of_stage[t] for of_stage in grid) for grid in grids] for t in range(len(stages))]
-    learn = [any(p.requires_grad for p in stage.parameters()) for stage in stages]
+    carried = sigma.requires_grad or in_transform(sigma) or is_dual(sigma)
+    learn = [carried or any(tensor.requires_grad for tensor in of.values()) for of in tensors_of_parts]
     return [
         of_stage if learns else [Prepared.of(tensor.detach() for tensor in grid.tensors) for grid in of_stage]
         for of_stage, learns in zip(found, learn, strict=True)
     ]
-
-
-def _stacked(
-    tensors: list[dict[str, Tensor]], chosen: Callable[[list[Tensor]], bool] = lambda _: True
-) -> dict[str, Tensor]:
-    """One tensor for those of one name, of the names that are chosen."""
-    columns = {name: [of[name] for of in tensors] for name in tensors[0]}
-    return {name: torch.stack(column) for name, column in columns.items() if chosen(column)}
-
-
-def _differ(tensors: list[Tensor]) -> bool:
-    """Whether they may differ; on a GPU they always may, since the host would have to wait for the answer."""
-    return tensors[0].is_cuda or not all(torch.equal(tensor, tensors[0]) for tensor in tensors[1:])
 
 
 class _Preparation(nn.Module):
