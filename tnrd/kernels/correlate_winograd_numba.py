@@ -16,9 +16,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tnrd.kernels.correlate_numba import LINE, address, fold_row, part
+from tnrd.kernels.correlate_numba import LINE, address, mirror, part
 from tnrd.kernels.simd import LANES, vectors_beside
-from tnrd.kernels.simd_winograd import ROWS, TAPS, data_transform, multiply_points_block, result_transform
+from tnrd.kernels.simd_winograd import (
+    POINTS,
+    ROWS,
+    TAPS,
+    data_transform,
+    multiply_column_block,
+    multiply_points_block,
+    result_transform,
+)
 
 SIDES = (4, 5, 6)  # outputs of a register block: a choice, since each takes time to compile
 
@@ -106,17 +114,17 @@ _BESIDE = np.array([vectors_beside(outputs) for outputs in range(max(SIDES) + 1)
 
 
 @part
-def subtract_adjoint_rows(window, first, bank, filters, chunk, products, lines, region, y, target):
+def subtract_adjoint_rows(window, first, bank, filters, chunk, products, lines, edges, region, y, target):
     """Take rows y to y + 3 of K^T from target (C, H, W); rows y - 1 to y + 4 of the responses are in the window.
 
     Those begin at row ``first`` of the window, which has two zeros before and after the columns of every response.
-    ``chunk`` takes V of a stretch of columns, ``lines`` (4, outputs, pitch) the rows of the result.
+    ``chunk`` takes V of a stretch of columns, ``lines`` (4, outputs, pitch) the rows of the result, ``edges``
+    (2, POINTS + 4, outputs or more) what falls on the columns beyond the left and the right border.
     """
     channels, height, width = target.shape
     own = region.x1 - region.x0
-    count = region.left + own + region.right
-    shift = region.x0 - region.left - region.start - 1  # column of the responses that the first tap of the first sees
-    vectors = (count + LANES - 1) // LANES
+    shift = region.x0 - region.start - 1  # column of the responses that the first tap of the first sees
+    vectors = (own + LANES - 1) // LANES
     longest = chunk.shape[2] // LANES - 1
     pitch, row_pitch = lines.shape[2] * 4, lines.shape[1] * lines.shape[2] * 4
     for x in range(0, vectors, longest):
@@ -124,7 +132,56 @@ def subtract_adjoint_rows(window, first, bank, filters, chunk, products, lines, 
         transform_rows(window, first, filters, shift + x * LANES, now + 1, chunk)
         multiply_points(chunk, 0, bank.adjoint, 0, bank.adjoint.shape[1], products, address(lines) + x * LINE, pitch,
                         row_pitch, now)  # fmt: skip
+        # Of the responses, a column beyond the border sees the last one within by one tap, and zeros by the others.
+        if x == 0 and region.left > 0:
+            _adjoint_column(chunk, 1, bank.adjoint, TAPS - 1, edges[0])
+        if x + now == vectors and region.right > 0:
+            _adjoint_column(chunk, own - x * LANES, bank.adjoint, 0, edges[1])
     for i in range(ROWS):
         if region.first <= y + i < region.end:
+            row = mirror(y + i, height)
             for c in range(channels):
-                fold_row(lines[i, c], region, y + i, height, width, target[c])
+                out, line = target[c, row, region.x0 : region.x1], lines[i, c, :own]
+                for x in range(own):
+                    out[x] -= line[x]
+                if region.left > 0:
+                    out[0] -= edges[0, POINTS + i, c]
+                if region.right > 0:
+                    out[own - 1] -= edges[1, POINTS + i, c]
+
+
+@part
+def _adjoint_column(values, column, factors, tap, edge):
+    """Rows POINTS to POINTS + 3 of ``edge``: four rows of all outputs, from one column of V by one tap."""
+    _, blocks, taps, side = factors.shape
+    source = address(values) + column * 4
+    for b in range(blocks):
+        _multiply_column(side, source, values.strides[0], values.strides[1],
+                         address(factors) + b * factors.strides[1] + tap * side * 4, factors.strides[0], taps // TAPS,
+                         address(edge) + b * side * 4, edge.strides[0])  # fmt: skip
+    results = address(edge) + POINTS * edge.strides[0]
+    for x in range(0, (blocks * side + LANES - 1) // LANES):
+        result_transform(address(edge) + x * LINE, edge.strides[0], results + x * LINE, edge.strides[0])
+
+
+def _column_chosen(side, otherwise):
+    """The same of blocks of ``side`` outputs; others by ``otherwise``."""
+    block = multiply_column_block(side)
+
+    @part
+    def multiply(outputs, source, point, row, factors, matrix, rows, target, target_point):
+        if outputs == side:
+            block(source, point, row, factors, matrix, rows, target, target_point)
+        else:
+            otherwise(outputs, source, point, row, factors, matrix, rows, target, target_point)
+
+    return multiply
+
+
+@part
+def _multiply_column(outputs, source, point, row, factors, matrix, rows, target, target_point):
+    """No others, as of :func:`_multiply`."""
+
+
+for _side in SIDES:
+    _multiply_column = _column_chosen(_side, _multiply_column)

@@ -166,9 +166,10 @@ def _floats_by_points(filters: int, buffers: Buffers, channels: int, backward: b
     beside = backward * (group * side + 2 * points * padded(side, EVEN_LEFT) + 1) * pitch
     outputs = padded(channels, block_of(channels, SIDES))
     results = ROWS * outputs * pitch + POINTS * max(8, outputs) * 4 * LANES
+    edges = 2 * (POINTS + ROWS) * padded(outputs, LANES)
     chunk = POINTS * planes * (CHUNK + 1) * LANES
     margins = 4 * LANES  # zeros before the responses, what a last vector reads beyond them, and two for sums
-    return tiles + beside + results + chunk + (group + size - 1) * planes * pitch + margins
+    return tiles + beside + results + edges + chunk + (group + size - 1) * planes * pitch + margins
 
 
 def _strips(width: int, r: int, widest: int) -> list[int]:
@@ -202,17 +203,32 @@ def arrange(kernels: Tensor, table: Tensor) -> Arranged:
     By numpy, whose products of so small matrices take one thread: torch's would still spin when the loops want a core.
     """
     filters, channels, size, _ = kernels.shape
-    q, samples = kernels.detach().numpy(), table.detach().numpy()
-    words = np.zeros((*samples.shape, 2), np.float32)
+    taps = np.append(kernels.detach().numpy().ravel(), np.float32(0.0))
+    samples = table.detach().numpy()
+    words = np.empty((*samples.shape, 2), np.float32)
     words[..., 0] = samples
-    np.subtract(words[:, 1:, 0], words[:, :-1, 0], out=words[:, :-1, 1])
+    np.subtract(samples[:, 1:], samples[:, :-1], out=words[:, :-1, 1])
+    words[:, -1, 1] = np.float32(0.0)
     pairs = words.view(np.int64)[..., 0]
+    forward, adjoint = _places(filters, channels, size)
     if not are_by_points(channels, size):
-        by_column = q.transpose(1, 3, 2, 0).reshape(channels * size, -1)
-        return Arranged(_blocked(q.reshape(filters, -1)), _blocked(by_column), pairs)
-    transformed = _at_points(q).reshape(POINTS, filters, -1)
-    turned = _at_points(q[:, :, ::-1, ::-1]).swapaxes(1, 2).reshape(POINTS, channels, -1)
-    return Arranged(_blocked(transformed, SIDES), _blocked(turned, SIDES), pairs)
+        return Arranged(taps[forward], taps[adjoint], pairs)
+    return Arranged(_at_points(taps, forward), _at_points(taps, adjoint), pairs)
+
+
+@lru_cache(maxsize=64)
+def _places(filters: int, channels: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of the taps (F, C, k, k) stand where in the blocks of K and of K^T; places to fill name the one after all.
+
+    Those of a scheme by points are the columns of kernels, (3, blocks, taps, outputs of a block), turned for K^T.
+    """
+    numbers = np.arange(filters * channels * size * size).reshape(filters, channels, size, size)
+    if not are_by_points(channels, size):
+        by_column = numbers.transpose(1, 3, 2, 0).reshape(channels * size, -1)
+        return _blocked(numbers.reshape(filters, -1)), _blocked(by_column)
+    columns = numbers.transpose(2, 0, 1, 3).reshape(TAPS, filters, -1)
+    turned = numbers[:, :, ::-1, ::-1].transpose(2, 1, 0, 3).reshape(TAPS, channels, -1)
+    return _blocked(columns, SIDES), _blocked(turned, SIDES)
 
 
 def bank_of(arranged: Arranged, layout: Plan) -> Bank | PointBank:
@@ -222,34 +238,33 @@ def bank_of(arranged: Arranged, layout: Plan) -> Bank | PointBank:
     return Bank(arranged.forward, layout.offsets, arranged.adjoint, layout.adjoint_offsets)
 
 
-def _at_points(kernels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """G of the columns of kernels (F, C, 3, 3): (POINTS, F, C, 3)."""
-    filters, channels, *_ = kernels.shape
-    rows = kernels.transpose(2, 0, 1, 3).astype(np.float64).reshape(TAPS, -1)
-    result: NDArray[np.float32] = (kernel_transform() @ rows).astype(np.float32)
-    return result.reshape(POINTS, filters, channels, TAPS)
+def _at_points(taps: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
+    """G of columns of kernels (3, blocks, taps, outputs): (POINTS, blocks, taps, outputs)."""
+    columns = taps[places].reshape(TAPS, -1).astype(np.float64)
+    result: NDArray[np.float32] = (kernel_transform() @ columns).astype(np.float32)
+    return result.reshape(POINTS, *places.shape[1:])
 
 
-def kernel_gradient(sums: Tensor, kernels: Tensor, layout: Plan) -> Tensor:
+def kernel_gradient(sums: NDArray[np.float64], shape: tuple[int, ...], layout: Plan) -> NDArray[np.float64]:
     """What the loops have summed for the kernels, in their shape.
 
     Args:
-        sums: (jobs, F or more, taps or more), or with the points before the taps; float64.
-        kernels: (F, C, k, k).
+        sums: (jobs, F or more, taps or more), or with the points before the taps.
+        shape: (F, C, k, k).
         layout: The plan of the loops.
     """
-    filters, channels, size, _ = kernels.shape
-    total = sums.sum(0)[:filters]
+    filters, channels, size, _ = shape
+    total = sums[:, :filters].sum(0)
     if not layout.by_points:
-        return total[:, : channels * size * size].view_as(kernels)
-    by_rows = kernel_transform().T @ total[..., : channels * TAPS].numpy()  # (F, 3, C 3)
-    return torch.from_numpy(by_rows).view(filters, TAPS, channels, TAPS).transpose(1, 2)
+        return total[:, : channels * size * size].reshape(shape)
+    by_rows = kernel_transform().T @ total[..., : channels * TAPS]  # (F, 3, C 3)
+    return by_rows.reshape(filters, TAPS, channels, TAPS).swapaxes(1, 2)
 
 
-def _blocked(matrices: NDArray[np.float32], sides: Sequence[int] = BLOCKS) -> NDArray[np.float32]:
-    """(..., outputs, taps) as register blocks (..., blocks, taps, outputs of a block)."""
-    *leading, outputs, taps = matrices.shape
+def _blocked(numbers: NDArray[np.int64], sides: Sequence[int] = BLOCKS) -> NDArray[np.int64]:
+    """(..., outputs, taps) as register blocks (..., blocks, taps, outputs of a block), filled with the next number."""
+    *leading, outputs, taps = numbers.shape
     block = block_of(outputs, sides)
-    filled = np.zeros((*leading, padded(outputs, block), taps), np.float32)
-    filled[..., :outputs, :] = matrices
+    filled = np.full((*leading, padded(outputs, block), taps), numbers.size)
+    filled[..., :outputs, :] = numbers
     return np.ascontiguousarray(filled.reshape(*leading, -1, block, taps).swapaxes(-1, -2))

@@ -306,18 +306,19 @@ def store_vector(builder: Any, value: Any, address: Any, number: int) -> None:
     builder.store(value, pointer_at(builder, address, INT64(number), 4 * LANES, VECTOR), align=4)
 
 
-def splat(builder: Any, value: Any) -> Any:
-    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+def splat(builder: Any, value: Any, lanes: int = LANES) -> Any:
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     first = builder.insert_element(undefined, value, INT32(0))
-    return builder.shuffle_vector(first, undefined, zeros_of(INDEX))
+    return builder.shuffle_vector(first, undefined, zeros_of(ir.VectorType(INT32, lanes)))
 
 
 def zeros_of(kind: Any) -> Any:
-    return ir.Constant(kind, [0 if kind.element == INT32 else 0.0] * LANES)
+    return ir.Constant(kind, [0 if kind.element == INT32 else 0.0] * kind.count)
 
 
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    return builder.call(_function(builder, f"llvm.fmuladd.v{LANES}f32", VECTOR, [VECTOR] * 3), [a, b, c])
+    kind = a.type
+    return builder.call(_function(builder, f"llvm.fmuladd.v{kind.count}f32", kind, [kind] * 3), [a, b, c])
 
 
 def _function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:

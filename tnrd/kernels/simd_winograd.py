@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -108,6 +109,41 @@ def multiply_points_block(outputs: int, vectors: int) -> Callable[..., Any]:
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 10), codegen
+
+    return multiply
+
+
+def multiply_column_block(outputs: int) -> Callable[..., Any]:
+    """An intrinsic that accumulates the products of one column by one tap of a block of kernels, at all points.
+
+        M[p, i] = sum_s U[p, s, i] V[p, s],     i < outputs.
+
+    Its arguments, int64: V and the distances in bytes of its points and of its rows s; U, of which a row has 3 outputs,
+    and the distance of its points; the number of rows; M and the distance of its points.
+    """
+    kind = ir.VectorType(FLOAT, outputs)
+
+    @intrinsic
+    def multiply(typingctx, source, point, row, factors, matrix, rows, target, target_point):
+        def codegen(context, builder, signature, arguments):
+            source, point, row, factors, matrix, rows, target, target_point = arguments
+
+            def at_row(s, sums):
+                v, a = builder.add(source, builder.mul(row, s)), builder.add(factors, builder.mul(s, INT64(step)))
+                for p in range(POINTS):
+                    value = builder.load(pointer_at(builder, _row(builder, v, point, p), INT64(0), 4, FLOAT))
+                    factor = builder.load(pointer_at(builder, _row(builder, a, matrix, p), INT64(0), 4, kind), align=4)
+                    sums[0][p] = multiply_add(builder, splat(builder, value, outputs), factor, sums[0][p])
+                return sums
+
+            step = 4 * outputs * TAPS
+            sums = accumulate(builder, rows, [[zeros_of(kind)] * POINTS], at_row)
+            for p in range(POINTS):
+                place = pointer_at(builder, _row(builder, target, target_point, p), INT64(0), 4, kind)
+                builder.store(sums[0][p], place, align=4)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 8), codegen
 
     return multiply
 

@@ -88,25 +88,29 @@ def step_backward(
         layout = plan(tuple(u.shape), filters, size, True, 0)
         jobs, taps = len(layout.jobs) - 1, len(layout.offsets)
         points = (POINTS,) if layout.by_points else ()
-        to_kernels = torch.zeros(jobs, layout.buffers.planes + LEFT, *points, taps, dtype=torch.float64)
-        to_table = torch.zeros(jobs, COPIES, *table.shape, 2, dtype=torch.float32)
-        to_scales = torch.zeros(jobs, len(u), 2, filters, dtype=torch.float64)
+        sums = step_backward_numba.Sums(
+            np.zeros((jobs, layout.buffers.planes + LEFT, *points, taps)),
+            np.zeros((jobs, COPIES, *table.shape, 2), np.float32),
+            np.zeros((jobs, len(u), 2, filters)),
+        )
         loops = step_winograd_numba if layout.by_points else step_backward_numba
         loops.backward(
             _array(u), _array(g), layout.parts, layout.jobs, bank_of(arranged, layout),
             _influence(arranged, origin, spacing, inner, outer), layout.buffers, layout.side, to_u.numpy(),
-            step_backward_numba.Sums(to_kernels.numpy(), to_table.numpy(), to_scales.numpy()),
-            _memory(layout.workspace),
+            sums, _memory(layout.workspace),
         )  # fmt: skip
-    left, right = to_table.sum((0, 1)).unbind(-1)
-    pull, growth = to_scales.sum(0).to(u.dtype).unbind(1)
+    # By numpy, on this thread, as in _influence.
+    to_table = sums.table.reshape(-1, *table.shape, 2).sum(0)
+    to_samples = -to_table[..., 0]
+    to_samples[:, 1:] -= to_table[:, :-1, 1]
+    pull, growth = torch.from_numpy(-sums.scales.sum(0).astype(np.float32)).unbind(1)
     return (
         to_u,
         (reaction * reacting).contiguous(),
-        -kernel_gradient(to_kernels, kernels, layout).to(u.dtype),
-        -(left + functional.pad(right, (1, 0))[:, :-1]),
-        -growth.view_as(inner) * outer / spacing,
-        -pull.view_as(outer),
+        torch.from_numpy(-kernel_gradient(sums.kernels, kernels.shape, layout).astype(np.float32)),
+        torch.from_numpy(to_samples),
+        growth.view_as(inner) * outer / spacing,
+        pull.view_as(outer),
         -(reacting * (u[:, : f.shape[1]] - f)).sum((1, 2, 3), keepdim=True),
     )
 

@@ -42,6 +42,12 @@ def _groups(region):
 
 
 @part
+def _wide(lines):
+    """Whole vectors that hold an element of every output."""
+    return (lines.shape[1] + LANES - 1) // LANES * LANES
+
+
+@part
 def _sweep(u, f, n, region, bank, influence, weight, buffers, out, work):
     """One part of picture n, (C, H, W)."""
     channels, height, _ = u.shape
@@ -51,6 +57,7 @@ def _sweep(u, f, n, region, bank, influence, weight, buffers, out, work):
     chunk, used = carve(work, used, POINTS, planes, (CHUNK + 1) * LANES)
     lines, used = carve(work, used, ROWS, bank.adjoint.shape[1] * bank.adjoint.shape[3], pitch)
     products, used = carve(work, used, POINTS, max(8, lines.shape[1]), 4 * LANES)
+    edges, used = carve(work, used, 2, POINTS + ROWS, _wide(lines))
     work[used : used + LANES] = np.float32(0.0)  # before the first response; those that follow end in zeros
     window, used = carve(work, used + LANES, ROWS + 2, planes, pitch)
     window[:] = np.float32(0.0)
@@ -77,7 +84,8 @@ def _sweep(u, f, n, region, bank, influence, weight, buffers, out, work):
         for row in range(max(y, region.y0), min(y + ROWS, region.y1)):
             react(u, f, weight, out, row, region.x0, region.x1)
         if y + ROWS > region.first:
-            subtract_adjoint_rows(window, 0, bank, influence.words.shape[0], chunk, products, lines, region, y, out)
+            subtract_adjoint_rows(window, 0, bank, influence.words.shape[0], chunk, products, lines, edges,
+                                  region, y, out)  # fmt: skip
         keep_rows(window, ROWS, 2)
 
 
@@ -93,6 +101,7 @@ class Scratch(NamedTuple):
     chunk: Any
     lines: Any
     products: Any
+    edges: Any
     window: Any
 
 
@@ -111,13 +120,14 @@ def _scratch(channels, buffers, bank, work):
     chunk, used = carve(work, used, POINTS, planes, (CHUNK + 1) * LANES)
     lines, used = carve(work, used, ROWS, bank.adjoint.shape[1] * bank.adjoint.shape[3], pitch)
     products, used = carve(work, used, POINTS, max(8, lines.shape[1]), 4 * LANES)
+    edges, used = carve(work, used, 2, POINTS + ROWS, _wide(lines))
     work[used : used + LANES] = np.float32(0.0)
     window, used = carve(work, used + LANES, rows + 2, planes, pitch)
     window[:] = np.float32(0.0)
     nothing[:] = np.float32(0.0)
     responses[:] = np.float32(0.0)
     of_points = pictures.reshape(POINTS, groups, channels, pitch), responses.reshape(POINTS, groups, beside, pitch)
-    return Scratch(tile, of_points[0], of_points[1], values, traces, nothing, chunk, lines, products, window)
+    return Scratch(tile, *of_points, values, traces, nothing, chunk, lines, products, edges, window)
 
 
 @part
@@ -141,7 +151,7 @@ def _sweep_back(u, g, n, region, bank, influence, buffers, to_u, sums, work):
             y = top + i * ROWS - 1
             if y + ROWS > region.first:
                 subtract_adjoint_rows(scratch.window, i * ROWS, bank, influence.words.shape[0], scratch.chunk,
-                                      scratch.products, scratch.lines, region, y, to_u)  # fmt: skip
+                                      scratch.products, scratch.lines, scratch.edges, region, y, to_u)  # fmt: skip
         keep_rows(scratch.window, count * ROWS, 2)
 
 
