@@ -170,7 +170,8 @@ class FilterBank(nn.Module):
 
 
 def _from_coefficients(theta: Tensor, basis: Tensor) -> Tensor:
-    return basis.T @ theta @ basis
+    """basis^T theta basis of (..., k, k), as one product of matrices instead of one for each kernel."""
+    return (theta.flatten(-2) @ torch.kron(basis, basis)).view_as(theta)
 
 
 def _initial_coefficients(

@@ -121,7 +121,7 @@ def subtract_adjoint_rows(window, first, bank, filters, chunk, products, lines, 
     ``chunk`` takes V of a stretch of columns, ``lines`` (4, outputs, pitch) the rows of the result, ``edges``
     (2, POINTS + 4, outputs or more) what falls on the columns beyond the left and the right border.
     """
-    channels, height, width = target.shape
+    channels, height, _ = target.shape
     own = region.x1 - region.x0
     shift = region.x0 - region.start - 1  # column of the responses that the first tap of the first sees
     vectors = (own + LANES - 1) // LANES

@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -245,20 +244,34 @@ def _at_points(taps: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[
     return result.reshape(POINTS, *places.shape[1:])
 
 
+def kernel_sums(filters: int, layout: Plan) -> tuple[int, ...]:
+    """The shape of a plan's sums for the kernels: of jobs, in the blocks in which inner products are taken."""
+    jobs, taps = len(layout.jobs) - 1, len(layout.offsets)
+    if not layout.by_points:
+        return jobs, math.ceil(filters / LEFT), taps // layout.side, LEFT, layout.side
+    side = block_of(filters, SIDES)
+    of_filters = math.ceil(filters / side), POINTS, math.ceil(side / EVEN_LEFT)
+    return jobs, *of_filters, taps // EVEN_RIGHT, EVEN_LEFT, EVEN_RIGHT
+
+
 def kernel_gradient(sums: NDArray[np.float64], shape: tuple[int, ...], layout: Plan) -> NDArray[np.float64]:
     """What the loops have summed for the kernels, in their shape.
 
     Args:
-        sums: (jobs, F or more, taps or more), or with the points before the taps.
+        sums: In the shape of :func:`kernel_sums`.
         shape: (F, C, k, k).
         layout: The plan of the loops.
     """
     filters, channels, size, _ = shape
-    total = sums[:, :filters].sum(0)
+    total = sums.sum(0)
     if not layout.by_points:
-        return total[:, : channels * size * size].reshape(shape)
-    by_rows = kernel_transform().T @ total[..., : channels * TAPS]  # (F, 3, C 3)
-    return by_rows.reshape(filters, TAPS, channels, TAPS).swapaxes(1, 2)
+        matrix = total.swapaxes(1, 2).reshape(-1, len(layout.offsets))
+        return matrix[:filters, : channels * size * size].reshape(shape)
+    blocks = total.transpose(1, 0, 2, 4, 3, 5).reshape(POINTS, len(total), -1, len(layout.offsets))
+    at_points = blocks[:, :, : block_of(filters, SIDES)].reshape(POINTS, -1, len(layout.offsets))
+    by_rows = np.tensordot(kernel_transform(), at_points[:, :filters, : channels * TAPS], (0, 0))  # (3, F, C 3)
+    gradient: NDArray[np.float64] = by_rows.reshape(TAPS, filters, channels, TAPS).transpose(1, 2, 0, 3)
+    return gradient
 
 
 def _blocked(numbers: NDArray[np.int64], sides: Sequence[int] = BLOCKS) -> NDArray[np.int64]:

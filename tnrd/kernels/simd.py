@@ -86,14 +86,14 @@ def dot_block(left: int, right: int) -> Callable[..., Any]:
         d[i, j] += sum_x p[i, x] q[o[j] + x],      i < left,  j < right,  x < vectors * LANES.
 
     Its arguments, int64: p, the distance of p's rows in bytes, q, the address of the byte offsets o, the number of rows
-    of pixels, the distances in bytes of p and q from one row of pixels to the next, the number of vectors in a row, d
-    (float64) and the distance of d's rows in bytes.
+    of pixels, the distances in bytes of p and q from one row of pixels to the next, the number of vectors in a row, and
+    d (float64, contiguous).
     """
 
     @intrinsic
-    def dot(typingctx, p, p_pitch, q, offsets, rows, p_row, q_row, vectors, target, pitch):
+    def dot(typingctx, p, p_pitch, q, offsets, rows, p_row, q_row, vectors, target):
         def codegen(context, builder, signature, arguments):
-            p, p_pitch, q, offsets, rows, p_row, q_row, vectors, target, pitch = arguments
+            p, p_pitch, q, offsets, rows, p_row, q_row, vectors, target = arguments
             zeros = [[zeros_of(VECTOR)] * right for _ in range(left)]
             shifts = [builder.load(pointer_at(builder, offsets, INT64(j), 8, INT64)) for j in range(right)]
             p_rows = [builder.add(p, builder.mul(p_pitch, INT64(i))) for i in range(left)]
@@ -118,16 +118,14 @@ def dot_block(left: int, right: int) -> Callable[..., Any]:
                 return accumulate(builder, vectors, sums, along_columns)
 
             sums = accumulate(builder, rows, zeros, along_rows)
-            totals = _totals(builder, [value for row in sums for value in row])
-            for i in range(left):
-                row = builder.add(target, builder.mul(pitch, INT64(i)))
-                for j in range(right):
-                    cell = pointer_at(builder, row, INT64(j), 8, ir.DoubleType())
-                    total = builder.fpext(totals[i * right + j], ir.DoubleType())
-                    builder.store(builder.fadd(builder.load(cell), total), cell)
+            for number, totals in enumerate(_totals(builder, [value for row in sums for value in row])):
+                kind = ir.VectorType(ir.DoubleType(), totals.type.count)
+                cell = pointer_at(builder, target, INT64(number * LANES), 8, kind)
+                found = builder.fadd(builder.load(cell, align=8), builder.fpext(totals, kind))
+                builder.store(found, cell, align=8)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 10), codegen
+        return types.void(*[types.int64] * 9), codegen
 
     return dot
 
@@ -276,7 +274,10 @@ def accumulate(builder: Any, count: Any, initial: list[list[Any]], body: Callabl
 
 
 def _totals(builder: Any, vectors: list[Any]) -> list[Any]:
-    """The sum over the lanes of each vector; two vectors at a time are folded into one, until a lane holds a total."""
+    """The sums over the lanes of each vector, in order, as many to a vector as it has lanes; the last may be shorter.
+
+    Two vectors at a time are folded into one, until a lane holds a total.
+    """
     count, groups = len(vectors), 1  # groups of lanes of one vector, a group for each of those folded into it
     while groups < LANES:
         width, half = LANES // groups, LANES // groups // 2
@@ -291,7 +292,11 @@ def _totals(builder: Any, vectors: list[Any]) -> list[Any]:
             builder.fadd(builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)) for a, b in pairs
         ]
         groups *= 2
-    return [builder.extract_element(vectors[n // LANES], INT32(n % LANES)) for n in range(count)]
+    left = count % LANES
+    if left:
+        some = ir.Constant(ir.VectorType(INT32, left), list(range(left)))
+        vectors[-1] = builder.shuffle_vector(vectors[-1], vectors[-1], some)
+    return vectors
 
 
 def pointer_at(builder: Any, address: Any, number: Any, size: int, kind: Any) -> Any:

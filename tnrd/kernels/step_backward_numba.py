@@ -31,11 +31,67 @@ _NARROW = RIGHT[0]
 
 
 class Sums(NamedTuple):
-    """Sums of a job over pixels: kernels (F, taps), table (COPIES, F, L, 2), and of an image the scales (2, F)."""
+    """Sums of a job over pixels: table (COPIES, F, L, 2), for an image scales (2, F) and reaction (1), and kernels.
+
+    Those lie as blocks of inner products make them: (blocks of filters, blocks of taps, LEFT, taps of a block).
+    """
 
     kernels: Any
     table: Any
     scales: Any
+    reaction: Any
+
+
+@part
+def sums_of(sums, job):
+    """Those of a job, as zeros."""
+    own = Sums(sums.kernels[job], sums.table[job], sums.scales[job], sums.reaction[job])
+    own.kernels[:] = 0.0
+    own.table[:] = np.float32(0.0)
+    own.scales[:] = 0.0
+    own.reaction[:] = 0.0
+    return own
+
+
+@part
+def sums_of_image(sums, n):
+    """Those of a job for one of its images."""
+    return Sums(sums.kernels, sums.table, sums.scales[n], sums.reaction[n])
+
+
+@part
+def sum_table(table, f, to_table):
+    """Row f of the gradient for the samples: less what sums (jobs, COPIES, F, L, 2) hold left of one, right of the next."""
+    out = to_table[f]
+    out[:] = np.float32(0.0)
+    for job in range(table.shape[0]):
+        for copy in range(table.shape[1]):
+            terms = table[job, copy, f]
+            for i in range(out.size):
+                out[i] -= terms[i, 0]
+            for i in range(1, out.size):
+                out[i] -= terms[i - 1, 1]
+
+
+@part
+def pass_reaction(u, f, g, weight, region, to_u, to_f, sums):
+    """to_u = g - weight g and to_f = weight g in the owned pixels; those components that f has not pass g on."""
+    x0, x1 = region.x0, region.x1
+    for c in range(g.shape[0]):
+        for y in range(region.y0, region.y1):
+            given, target = g[c, y, x0:x1], to_u[c, y, x0:x1]
+            if c >= f.shape[0]:
+                for x in range(x1 - x0):
+                    target[x] = given[x]
+            else:
+                state, observed, other = u[c, y, x0:x1], f[c, y, x0:x1], to_f[c, y, x0:x1]
+                total = 0.0
+                for x in range(x1 - x0):
+                    reacting = weight * given[x]
+                    target[x] = given[x] - reacting
+                    other[x] = reacting
+                    total += np.float64(given[x] * (state[x] - observed[x]))
+                sums.reaction[0] -= total
 
 
 @part
@@ -75,7 +131,7 @@ def influence_gradient(values, base, window, top, influence, f0, f1, n, region, 
 
 @part
 def _outer_product(p, q, rows, x, columns, offsets, right, filters, sums):
-    """sums[f, t] += sum over ``rows`` rows and ``columns`` columns from x of p[row, f] q[row, offset t].
+    """sums[f, t] += sum over ``rows`` rows and ``columns`` columns from x of p[row, f] q[row, offset t], in blocks.
 
     ``right`` is the side of the blocks of taps; a last vector beyond the columns must find zeros in p.
     """
@@ -85,12 +141,12 @@ def _outer_product(p, q, rows, x, columns, offsets, right, filters, sums):
         for t in range(0, offsets.shape[0], right):
             a = address(p) + (f * p.shape[2] + x) * 4
             b = address(q) + x * 4
-            at = address(sums) + f * sums.strides[0] + t * 8
+            at = address(sums) + f // LEFT * sums.strides[0] + t // right * sums.strides[1]
             shifts = address(offsets) + t * 8
             if right == _NARROW:
-                _dot_narrow(a, p.shape[2] * 4, b, shifts, rows, p_row, q_row, vectors, at, sums.strides[0])
+                _dot_narrow(a, p.shape[2] * 4, b, shifts, rows, p_row, q_row, vectors, at)
             else:
-                _dot_wide(a, p.shape[2] * 4, b, shifts, rows, p_row, q_row, vectors, at, sums.strides[0])
+                _dot_wide(a, p.shape[2] * 4, b, shifts, rows, p_row, q_row, vectors, at)
 
 
 @part
@@ -148,18 +204,23 @@ def _sweep(u, g, n, region, bank, influence, buffers, right, to_u, sums, work):
 def _backward(sources):
     """The function to compile; ``sources`` adds nothing but what it is known by."""
 
-    def backward(u, g, parts, jobs, bank, influence, buffers, right, to_u, sums, workspace):
-        """What the gradient g for the result sends to the step's arguments, up to signs and constant factors.
+    def backward(u, f, g, parts, jobs, bank, influence, weights, buffers, right, to_u, to_f, to_table, sums, workspace):
+        """What the gradient g for the result sends to the step's arguments; ``sums`` up to signs and constant factors.
 
-        to_u -= K^T (s'(K u) K g), with s(z) = factor T(slope z + offset). A job takes the run of parts from jobs[i] to
-        jobs[i + 1] and sums into the i-th of the arrays of ``sums``, so that nothing depends on the number of threads.
+        to_u = g - weight g - K^T (s'(K u) K g), with s(z) = factor T(slope z + offset). A job takes the run of parts
+        from jobs[i] to jobs[i + 1] and sums into the i-th of the arrays of ``sums``, so that nothing depends on the
+        number of threads.
         """
         for job in prange(jobs.shape[0] - 1 + 0 * sources):
+            of_job = sums_of(sums, job)
             for number in range(jobs[job], jobs[job + 1]):
                 n = parts[number, 0]
                 region = region_of(parts[number], u.shape[2], u.shape[3], buffers.size // 2)
-                own = Sums(sums.kernels[job], sums.table[job], sums.scales[job, n])
+                own = sums_of_image(of_job, n)
+                pass_reaction(u[n], f[n], g[n], weights[n, 0, 0, 0], region, to_u[n], to_f[n], own)
                 _sweep(u[n], g[n], n, region, bank, influence, buffers, right, to_u[n], own, workspace[get_thread_id()])
+        for filter in prange(to_table.shape[0]):
+            sum_table(sums.table, filter, to_table)
 
     return backward
 

@@ -18,14 +18,12 @@ import torch
 from numba.core import event
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from tnrd.kernels import step_backward_numba, step_forward_numba, step_winograd_numba
 from tnrd.kernels.correlate_numba import ANNOUNCED
 from tnrd.kernels.operators import register
-from tnrd.kernels.plan_numba import Arranged, arrange, bank_of, kernel_gradient, plan
-from tnrd.kernels.simd import COPIES, LEFT
-from tnrd.kernels.simd_winograd import POINTS
+from tnrd.kernels.plan_numba import Arranged, arrange, bank_of, kernel_gradient, kernel_sums, plan
+from tnrd.kernels.simd import COPIES
 from tnrd.kernels.step_forward_numba import Influence
 from tnrd.kernels.threads_numba import entrance, use_torch_threads
 
@@ -79,40 +77,32 @@ def step_backward(
     Scales must not vary from pixel to pixel.
     """
     filters, _, size, _ = kernels.shape
-    reacting = g[:, : f.shape[1]]
-    to_u = g.clone(memory_format=torch.contiguous_format)
-    to_u[:, : f.shape[1]] -= reaction * reacting
+    to_u, to_f, to_table = (torch.empty(like.shape, dtype=torch.float32) for like in (u, f, table))
     arranged = arrange(kernels, table)
     with entrance():
         use_torch_threads()
         layout = plan(tuple(u.shape), filters, size, True, 0)
-        jobs, taps = len(layout.jobs) - 1, len(layout.offsets)
-        points = (POINTS,) if layout.by_points else ()
+        jobs = len(layout.jobs) - 1
         sums = step_backward_numba.Sums(
-            np.zeros((jobs, layout.buffers.planes + LEFT, *points, taps)),
-            np.zeros((jobs, COPIES, *table.shape, 2), np.float32),
-            np.zeros((jobs, len(u), 2, filters)),
+            np.empty(kernel_sums(filters, layout)),
+            np.empty((jobs, COPIES, *table.shape, 2), np.float32),
+            np.empty((jobs, len(u), 2, filters)),
+            np.empty((jobs, len(u), 1)),
         )
         loops = step_winograd_numba if layout.by_points else step_backward_numba
         loops.backward(
-            _array(u), _array(g), layout.parts, layout.jobs, bank_of(arranged, layout),
-            _influence(arranged, origin, spacing, inner, outer), layout.buffers, layout.side, to_u.numpy(),
-            sums, _memory(layout.workspace),
+            _array(u), _array(f), _array(g), layout.parts, layout.jobs, bank_of(arranged, layout),
+            _influence(arranged, origin, spacing, inner, outer), _array(reaction), layout.buffers, layout.side,
+            to_u.numpy(), to_f.numpy(), to_table.numpy(), sums, _memory(layout.workspace),
         )  # fmt: skip
-    # By numpy, on this thread, as in _influence.
-    to_table = sums.table.reshape(-1, *table.shape, 2).sum(0)
-    to_samples = -to_table[..., 0]
-    to_samples[:, 1:] -= to_table[:, :-1, 1]
-    pull, growth = torch.from_numpy(-sums.scales.sum(0).astype(np.float32)).unbind(1)
-    return (
-        to_u,
-        (reaction * reacting).contiguous(),
-        torch.from_numpy(-kernel_gradient(sums.kernels, kernels.shape, layout).astype(np.float32)),
-        torch.from_numpy(to_samples),
-        growth.view_as(inner) * outer / spacing,
-        pull.view_as(outer),
-        -(reacting * (u[:, : f.shape[1]] - f)).sum((1, 2, 3), keepdim=True),
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity and NaN are passed on without a word, as by torch
+        to_kernels = -kernel_gradient(sums.kernels, kernels.shape, layout)
+        to_outer, growth = -sums.scales.sum(0).swapaxes(0, 1)[..., None, None]
+        to_inner = growth * _array(outer) / spacing
+        to_reaction = sums.reaction.sum(0)[..., None, None]
+        singles = [array.astype(np.float32, order="C") for array in (to_kernels, to_inner, to_outer, to_reaction)]
+    of_kernels, *of_scales = map(torch.from_numpy, singles)
+    return (to_u, to_f, of_kernels, to_table, *of_scales)
 
 
 diffusion_step = register("numba", step, step_backward)

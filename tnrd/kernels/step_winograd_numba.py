@@ -26,7 +26,7 @@ from tnrd.kernels.correlate_numba import (
 from tnrd.kernels.correlate_winograd_numba import multiply_points, subtract_adjoint_rows, transform_rows
 from tnrd.kernels.simd import EVEN_LEFT, EVEN_RIGHT, LANES, dot_block
 from tnrd.kernels.simd_winograd import POINTS, ROWS, gradient_transform
-from tnrd.kernels.step_backward_numba import Sums, influence_gradient
+from tnrd.kernels.step_backward_numba import influence_gradient, pass_reaction, sum_table, sums_of, sums_of_image
 from tnrd.kernels.step_forward_numba import influence_rows, react
 
 CHUNK = 96 // LANES  # vectors of a row of responses that are transformed at a time
@@ -183,8 +183,7 @@ def _block_gradient(b, scratch, n, region, bank, influence, top, count, valid, s
     _transform_responses(window[2:], f, scratch.nothing, top, count, x0, own_columns, region, side,
                          responses[:, count:])  # fmt: skip
     for p in range(POINTS):
-        _outer_product(responses[p], pictures[p], 2 * count, x0, own_columns, bank.offsets,
-                       sums.kernels[f:, p])  # fmt: skip
+        _outer_product(responses[p], pictures[p], 2 * count, x0, own_columns, bank.offsets, sums.kernels[b, p])
 
 
 @part
@@ -209,16 +208,16 @@ def _transform_responses(values, f, nothing, top, count, x, columns, region, fil
 
 @part
 def _outer_product(p, q, rows, x, columns, offsets, sums):
-    """sums[f, t] += sum over ``rows`` rows and ``columns`` columns from x of p[row, f] q[row, offset t].
+    """sums[f, t] += sum over ``rows`` rows and ``columns`` columns from x of p[row, f] q[row, offset t], in blocks.
 
     p is (rows, filters, pitch), q (rows, components, pitch); a last vector beyond the columns must find zeros in p.
     """
     vectors = (columns + LANES - 1) // LANES
     for f in range(0, p.shape[1], EVEN_LEFT):
         for t in range(0, offsets.size, EVEN_RIGHT):
-            at = address(sums) + f * sums.strides[0] + t * 8
+            at = address(sums) + f // EVEN_LEFT * sums.strides[0] + t // EVEN_RIGHT * sums.strides[1]
             _dot(address(p) + f * p.strides[1] + x * 4, p.strides[1], address(q) + x * 4, address(offsets) + t * 8,
-                 rows, p.strides[0], q.strides[0], vectors, at, sums.strides[0])  # fmt: skip
+                 rows, p.strides[0], q.strides[0], vectors, at)  # fmt: skip
 
 
 def _forward(sources):
@@ -237,18 +236,23 @@ def _forward(sources):
 def _backward(sources):
     """The function to compile; ``sources`` adds nothing but what it is known by."""
 
-    def backward(u, g, parts, jobs, bank, influence, buffers, side, to_u, sums, workspace):
+    def backward(u, f, g, parts, jobs, bank, influence, weights, buffers, side, to_u, to_f, to_table, sums, workspace):
         """As ``backward`` of :mod:`tnrd.kernels.step_backward_numba`; the sums for the kernels are transformed.
 
-        ``side`` is for those loops, here the sides of the blocks of inner products are fixed.
+        They are (jobs, blocks of K, POINTS, blocks of its filters, blocks of taps, EVEN_LEFT, EVEN_RIGHT). ``side`` is
+        for those loops, here the sides of the blocks of inner products are fixed.
         """
         for job in prange(jobs.shape[0] - 1 + 0 * sources):
+            of_job = sums_of(sums, job)
             for number in range(jobs[job], jobs[job + 1]):
                 n = parts[number, 0]
                 region = region_of(parts[number], u.shape[2], u.shape[3], buffers.size // 2)
-                own = Sums(sums.kernels[job], sums.table[job], sums.scales[job, n])
+                own = sums_of_image(of_job, n)
+                pass_reaction(u[n], f[n], g[n], weights[n, 0, 0, 0], region, to_u[n], to_f[n], own)
                 _sweep_back(u[n], g[n], n, region, bank, influence, buffers, to_u[n], own,
                             workspace[get_thread_id()])  # fmt: skip
+        for filter in prange(to_table.shape[0]):
+            sum_table(sums.table, filter, to_table)
 
     return backward
 
