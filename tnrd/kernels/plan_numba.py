@@ -269,9 +269,8 @@ def kernel_gradient(sums: NDArray[np.float64], shape: tuple[int, ...], layout: P
         return matrix[:filters, : channels * size * size].reshape(shape)
     blocks = total.transpose(1, 0, 2, 4, 3, 5).reshape(POINTS, len(total), -1, len(layout.offsets))
     at_points = blocks[:, :, : block_of(filters, SIDES)].reshape(POINTS, -1, len(layout.offsets))
-    by_rows = np.tensordot(kernel_transform(), at_points[:, :filters, : channels * TAPS], (0, 0))  # (3, F, C 3)
-    gradient: NDArray[np.float64] = by_rows.reshape(TAPS, filters, channels, TAPS).transpose(1, 2, 0, 3)
-    return gradient
+    by_rows: NDArray[np.float64] = np.tensordot(kernel_transform(), at_points[:, :filters, : channels * TAPS], (0, 0))  # (3, F, C 3)
+    return by_rows.reshape(TAPS, filters, channels, TAPS).transpose(1, 2, 0, 3)
 
 
 def _blocked(numbers: NDArray[np.int64], sides: Sequence[int] = BLOCKS) -> NDArray[np.int64]:

@@ -61,7 +61,7 @@ def sums_of_image(sums, n):
 
 @part
 def sum_table(table, f, to_table):
-    """Row f of the gradient for the samples: less what sums (jobs, COPIES, F, L, 2) hold left of one, right of the next."""
+    """Row f of the gradient for the samples from sums (jobs, COPIES, F, L, 2): left of each, right of the one before."""
     out = to_table[f]
     out[:] = np.float32(0.0)
     for job in range(table.shape[0]):
