@@ -192,7 +192,8 @@ def curve_values(theta: Tensor, sigma: Tensor) -> Tensor:
     while len(features) < theta.shape[1]:
         features.append(2 * x * features[-1] - features[-2])
     powers = torch.cat(features[: theta.shape[1]], dim=1)
-    return torch.exp((theta @ powers.flatten(2)).unflatten(2, powers.shape[2:]))
+    values = theta @ powers.flatten(2)
+    return torch.exp(values.view(*values.shape[:2], *sigma.shape[2:]))
 
 
 def _repeated(rows: Tensor, copies: int) -> Tensor:

@@ -263,13 +263,13 @@ def kernel_gradient(sums: NDArray[np.float64], shape: tuple[int, ...], layout: P
         layout: The plan of the loops.
     """
     filters, channels, size, _ = shape
-    total = sums.sum(0)
+    total: NDArray[np.float64] = sums.sum(0)
     if not layout.by_points:
         matrix = total.swapaxes(1, 2).reshape(-1, len(layout.offsets))
         return matrix[:filters, : channels * size * size].reshape(shape)
     blocks = total.transpose(1, 0, 2, 4, 3, 5).reshape(POINTS, len(total), -1, len(layout.offsets))
     at_points = blocks[:, :, : block_of(filters, SIDES)].reshape(POINTS, -1, len(layout.offsets))
-    by_rows: NDArray[np.float64] = np.tensordot(kernel_transform(), at_points[:, :filters, : channels * TAPS], (0, 0))  # (3, F, C 3)
+    by_rows = np.tensordot(kernel_transform(), at_points[:, :filters, : channels * TAPS], (0, 0))  # (3, F, C 3)
     return by_rows.reshape(TAPS, filters, channels, TAPS).transpose(1, 2, 0, 3)
 
 

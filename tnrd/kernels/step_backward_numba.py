@@ -61,7 +61,7 @@ def sums_of_image(sums, n):
 
 @part
 def sum_table(table, f, to_table):
-    """Row f of the gradient for the samples from sums (jobs, COPIES, F, L, 2): left of each, right of the one before."""
+    """Row f of the gradient for the samples, from sums (jobs, COPIES, F, L, 2) left of each and right of the last."""
     out = to_table[f]
     out[:] = np.float32(0.0)
     for job in range(table.shape[0]):
