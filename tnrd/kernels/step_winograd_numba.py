@@ -251,8 +251,8 @@ def _backward(sources):
                 pass_reaction(u[n], f[n], g[n], weights[n, 0, 0, 0], region, to_u[n], to_f[n], own)
                 _sweep_back(u[n], g[n], n, region, bank, influence, buffers, to_u[n], own,
                             workspace[get_thread_id()])  # fmt: skip
-        for filter in prange(to_table.shape[0]):
-            sum_table(sums.table, filter, to_table)
+        for row in prange(to_table.shape[0]):
+            sum_table(sums.table, row, to_table)
 
     return backward
 
