@@ -7,7 +7,8 @@ Tables: ``engines`` (s/Mpx, useful GFLOP/s, share of the matrix-product rate, ra
 ``training`` (forward and backward), ``methods`` (what a user would otherwise call), ``memory``, and, if asked for,
 ``gpu`` (the same engines on frames of 3840 x 2160). Before any time is printed the engines must agree, and every method
 must gain on the noisy picture, scikit-image's camera mirrored to size, sigma 25. Times are medians of --repeat calls
-after a warm-up; a call of over 20 seconds is not repeated; the competitors are those of tnrd.baselines.
+after a warm-up; a call of over 20 seconds is not repeated; the competitors are those of tnrd.baselines. ``training`` is
+measured in several processes, one after another, of which the medians count.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--color", action="store_true", help="'methods' on scikit-image's astronaut, in colour")
     parser.add_argument("--against", nargs="*", default=["bm3d", "nlm_opencv", "tv"], help="baselines, or 'all'")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=5, help="processes of 'training', one after another")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.against == ["all"]:
@@ -70,7 +72,7 @@ def main() -> None:
     check(parser, arguments)
     measures: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "engines": lambda: inference_rows(arguments.engine_size, arguments.slow_up_to, arguments.repeat),
-        "training": lambda: training_rows(arguments.repeat),
+        "training": lambda: training_rows(arguments.repeat, arguments.processes),
         "gpu": lambda: gpu_rows(arguments.repeat),
         "methods": lambda: compare_methods(
             arguments.size, arguments.model, arguments.against, arguments.repeat, arguments.color
@@ -94,8 +96,9 @@ def check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Non
 
     import tnrd
 
-    if arguments.repeat < 1:
-        parser.error(f"--repeat must be at least 1, got {arguments.repeat}")
+    for name in ("repeat", "processes"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(arguments, name)}")
     if "gpu" in arguments.tables and not torch.cuda.is_available():
         parser.error("the table 'gpu' needs an NVIDIA GPU")
     for name in arguments.model:

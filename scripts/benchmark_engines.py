@@ -11,8 +11,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -111,7 +112,32 @@ def inference_rows(sizes: list[int], slow_up_to: int, repeat: int) -> list[dict[
     return rows
 
 
-def training_rows(repeat: int) -> list[dict[str, Any]]:
+TRAINING = "import json, sys, benchmark_engines as b; print(json.dumps(b.training_round(int(sys.argv[1]))))"
+
+
+def training_rows(repeat: int, processes: int) -> list[dict[str, Any]]:
+    """Medians of the rows of several processes, one after another, and the range of the ratios.
+
+    From one process to the next the reference takes up to half as long again, by the same command in the same minute.
+    """
+    command = [sys.executable, "-c", TRAINING, str(repeat)]
+    runs = [
+        json.loads(subprocess.run(command, check=True, cwd=Path(__file__).parent, stdout=subprocess.PIPE).stdout)
+        for _ in range(processes)
+    ]
+    return [_medians(of_processes) for of_processes in zip(*runs, strict=True)]
+
+
+def _medians(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One row of several, with what each has measured."""
+    ratios = [row["times_slower"] for row in rows]
+    numbers = [key for key, value in rows[0].items() if isinstance(value, float)]
+    medians = {key: float(np.median([row[key] for row in rows])) for key in numbers}
+    each = {"per_mpx_of_processes": [row["per_mpx"] for row in rows], "ratios": [min(ratios), max(ratios)]}
+    return {**rows[0], **medians, **each}
+
+
+def training_round(repeat: int) -> list[dict[str, Any]]:
     """Forward and backward on a batch of crops; three and a half times the operations of the forward pass."""
     rows = []
     for name, config in CONFIGURATIONS.items():
@@ -253,9 +279,13 @@ def table_of_engines(rows: list[dict[str, Any]]) -> str:
         "|---" * 7 + "|",
     ]
     for row in rows:
+        ratio = f"{row['times_slower']:.1f}"
+        least, most = row.get("ratios", (1.0, 1.0))
+        if least < most:
+            ratio += f" ({least:.1f} to {most:.1f})"
         lines.append(
             f"| {row['configuration']} | {row['shape']} | {row['engine']} | {row['per_mpx']:.4g} | {row['gflops']:.0f} "
-            f"| {100 * row['share']:.0f} % | {row['times_slower']:.1f} |"
+            f"| {100 * row['share']:.0f} % | {ratio} |"
         )
     return "\n".join(lines)
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -83,8 +84,8 @@ class FilterBank(nn.Module):
         ValueError: A setting is out of range.
     """
 
-    fine_basis: Tensor
-    coarse_basis: Tensor
+    picture_basis: Tensor
+    companion_basis: Tensor
     free: Tensor
     fixed: Tensor
 
@@ -118,16 +119,14 @@ class FilterBank(nn.Module):
         fine = size * components.grid
         stencils = [derivative_kernel(alpha, fine, accuracy) for alpha in derivatives]
         orders = _check_bank(filters, size, components, vanishing_moments, basis, norm)
-        stencils = stencils or [np.zeros((fine, fine))]
-        fixed = np.stack([stencils[i % len(stencils)] for i in range(filters)])[:, None]
-        self.register_buffer("fixed", torch.tensor(fixed, dtype=torch.get_default_dtype()), persistent=False)
-        matrix = torch.from_numpy(BASES[basis](fine))
+        fixed = [stencils[i % len(stencils)] for i in range(filters)] if stencils else [np.zeros((fine, fine))]
+        self.register_buffer("fixed", _in_phases(np.stack(fixed)[:, None], components.grid), persistent=False)
         degree = torch.arange(fine)[:, None] + torch.arange(fine)[None, :]
         free = degree[None] >= torch.tensor([orders[i % len(orders)] for i in range(filters)])[:, None, None]
-        self.register_buffer("fine_basis", matrix.to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("free", free[:, None].to(torch.get_default_dtype()), persistent=False)
-        coarse = torch.from_numpy(BASES[basis](size)).to(torch.get_default_dtype())
-        self.register_buffer("coarse_basis", coarse, persistent=False)
+        for name, side, grid in (("picture_basis", fine, components.grid), ("companion_basis", size, 1)):
+            products = np.kron(BASES[basis](side), BASES[basis](side)).reshape(-1, side, side)
+            self.register_buffer(name, _in_phases(products, grid), persistent=False)
         self.picture = nn.Parameter(_initial_coefficients(filters, components, free, degree, transposes))
         companion_shape = (filters, components.companions, size, size)
         self.companion = nn.Parameter(
@@ -144,13 +143,14 @@ class FilterBank(nn.Module):
 
     def forward(self) -> Tensor:
         """The kernels, (F, C, k, k)."""
-        g = self.components.grid
-        fine = self.fixed + _from_coefficients(self.picture * self.free, self.fine_basis)
-        companion = _from_coefficients(self.companion, self.coarse_basis)
-        if self.transposes:
-            fine, companion = torch.cat([fine, fine.mT]), torch.cat([companion, companion.mT])
-        kernels = functional.pixel_unshuffle(fine, g) if g > 1 else fine
-        kernels = torch.cat([kernels, companion], dim=1)  # of no companions, too: every parameter has its gradient
+        coefficients: list[Tensor] = [self.picture * self.free, self.companion]
+        if self.transposes:  # those of a kernel are those of its coefficients
+            coefficients = [torch.cat([theta, theta.mT]) for theta in coefficients]
+        picture, companion = (theta.flatten(2) for theta in coefficients)
+        picture = self.fixed + picture @ self.picture_basis
+        companion = companion @ self.companion_basis  # of none, too: every parameter has its gradient
+        kernels = torch.cat([picture.flatten(1), companion.flatten(1)], dim=1)
+        kernels = kernels.view(-1, self.components.total, self.size, self.size)
         if self.norm == "free":
             return kernels
         length = kernels.flatten(1).norm(dim=1)[:, None, None, None]
@@ -169,9 +169,12 @@ class FilterBank(nn.Module):
         return [[name_operator(q) if np.any(q) else None for q in filter_.cpu().numpy()] for filter_ in fine]
 
 
-def _from_coefficients(theta: Tensor, basis: Tensor) -> Tensor:
-    """basis^T theta basis of (..., k, k), as one product of matrices instead of one for each kernel."""
-    return (theta.flatten(-2) @ torch.kron(basis, basis)).view_as(theta)
+def _in_phases(kernels: NDArray[np.float64], grid: int) -> Tensor:
+    """Kernels (..., g k, g k) of a picture as they act on its g^2 phases, (..., g^2 k k)."""
+    *leading, side, _ = kernels.shape
+    by_phase = kernels.reshape(*leading, side // grid, grid, side // grid, grid)
+    by_phase = np.moveaxis(by_phase, (-3, -1), (-4, -3))
+    return torch.tensor(by_phase.reshape(*leading, -1), dtype=torch.get_default_dtype())
 
 
 def _initial_coefficients(

@@ -15,7 +15,8 @@ stops: a clean image is left as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ SIGMA_KNEE = 5 / 255  # below this noise level the curves flatten, above it they
 SIGMA_TOP = 75 / 255
 TABLE_DENSITY = 16  # samples per width of a Gaussian
 MAX_TABLE_WIDTHS = 4096  # longest table, in widths
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")  # of a torch module
 TABLE_MARGIN = 5  # widths beyond the outer nodes; exp(-12.5) of a weight is left there
 
 
@@ -182,6 +184,22 @@ class SigmaCurve(nn.Module):
     def coefficients(self) -> Tensor:
         """theta of all functions, (count, degree + 1)."""
         return _repeated(self.theta, self.copies)
+
+
+def curves_together(curves: Sequence[SigmaCurve], sigma: Tensor) -> tuple[Tensor, ...]:
+    """What each of several curves returns for ``sigma``, by one product where nothing else takes part in one."""
+    plain = [curve for curve in curves if type(curve) is SigmaCurve and not has_hooks(vars(curve))]
+    coefficients = [curve.coefficients() for curve in plain]
+    if len(plain) < len(curves) or len({theta.shape[1] for theta in coefficients}) > 1:
+        return tuple(curve(sigma) for curve in curves)
+    values = curve_values(torch.cat(coefficients), sigma)
+    found: tuple[Tensor, ...] = torch.split(values, [len(theta) for theta in coefficients], dim=1)
+    return found
+
+
+def has_hooks(part: Mapping[str, Any]) -> bool:
+    """Whether something is to be called before or after a module, of which the attributes are given."""
+    return any(part[hooks] for hooks in HOOKS)
 
 
 def curve_values(theta: Tensor, sigma: Tensor) -> Tensor:

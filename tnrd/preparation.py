@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from tnrd.filters import FilterBank
-from tnrd.influence import SIGMA_FLOOR, curve_values
+from tnrd.influence import SIGMA_FLOOR, curve_values, has_hooks
 from tnrd.kernels.transforms import in_transform, is_dual
 from tnrd.stage import DiffusionStage, Prepared
-
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class Preparation:
@@ -128,7 +126,7 @@ def tensors_of(model: nn.Module, buffers: bool = True) -> list[Tensor] | None:
     """
     found: list[Tensor] = []
     for part in _parts(model):
-        if part.get("exact") or any(part[hooks] for hooks in HOOKS):
+        if part.get("exact") or has_hooks(part):
             return None
         if "parametrizations" in part["_modules"]:
             return None

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tnrd.filters import Components, FilterBank
-from tnrd.influence import SIGMA_FLOOR, RadialBasisInfluence, SigmaCurve
+from tnrd.influence import SIGMA_FLOOR, RadialBasisInfluence, SigmaCurve, curves_together
 from tnrd.kernels.correlate_torch import correlate
 from tnrd.kernels.dispatch import diffusion_step
 from tnrd.kernels.step_torch import diffusion_force, with_reaction
@@ -67,9 +67,10 @@ class ScaledInfluence(nn.Module):
         self.argument_scale = SigmaCurve(count, degree, copies=copies)
         self.value_scale = SigmaCurve(count, degree, copies=copies)
 
-    def scales(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors on the argument and on the value of psi, (N, F, 1, 1) or (N, F, H, W)."""
-        return self.argument_scale(sigma) / sigma.clamp_min(SIGMA_FLOOR), sigma * self.value_scale(sigma)
+    def scales(self, sigma: Tensor, *others: SigmaCurve) -> tuple[Tensor, ...]:
+        """Factors on the argument and on the value of psi, (N, F, 1, 1) or (N, F, H, W), and values of other curves."""
+        argument, value, *rest = curves_together((self.argument_scale, self.value_scale, *others), sigma)
+        return argument / sigma.clamp_min(SIGMA_FLOOR), sigma * value, *rest
 
 
 class DiffusionStage(ScaledInfluence):
@@ -111,7 +112,7 @@ class DiffusionStage(ScaledInfluence):
             sigma: (N, 1, 1, 1) or (N, 1, H, W) noise level, on the [0, 1] scale.
         """
         kernels = self.filters()
-        found = [Prepared(kernels, self.influence.table(), *self.scales(sigma), self.reaction(sigma))]
+        found = [Prepared.of((kernels, self.influence.table(), *self.scales(sigma, self.reaction)))]
         for scale in self.coarse:
             kernels = galerkin_kernels(kernels) if self.coarse_kernels == GALERKIN else kernels
             sigma = _restricted_level(sigma)
@@ -153,9 +154,9 @@ class DiffusionStage(ScaledInfluence):
 
         The potential scales as rho_{i, sigma}(z) = sigma^2 b_i/c_i rho_i(c_i z/sigma). Shapes as in :meth:`forward`.
         """
-        inner, outer = self.scales(sigma)
+        inner, outer, reaction = self.scales(sigma, self.reaction)
         potential = outer / inner * self.influence.potential(inner * correlate(u, self.filters()))
-        data = denoising_energy(u[:, : f.shape[1]], f, self.reaction(sigma))
+        data = denoising_energy(u[:, : f.shape[1]], f, reaction)
         return potential.flatten(1).sum(1) + data
 
 

@@ -72,7 +72,8 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
         u, f, kernels, table, *scales = ctx.saved_tensors
         if is_dual(gradient):  # the tangent would be lost without a word
             raise RuntimeError(f"Engine {engine!r} has no derivatives in forward mode; 'torch' has.")
-        found = gradient_operator(gradient, u, f, kernels, table, *ctx.grid, *scales)
+        arguments = (gradient, u, f, kernels, table, *ctx.grid, *scales)
+        found = (gradient_operator if watched(gradient, u, f, kernels, table, *scales) else step_backward)(*arguments)
         return (*found[:4], None, None, *found[4:])
 
     operator.register_autograd(gradients, setup_context=remember)
@@ -83,9 +84,13 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
     gradient_operator.register_autograd(refuse)
 
     def call(*arguments: Any, **keywords: Any) -> Tensor:
-        tensors = [arguments[i] for i in TENSORS]
-        watched = torch.compiler.is_compiling() or any(type(t) not in (Tensor, Parameter) for t in tensors)
-        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        return operator(*arguments) if watched or wanted else step(*arguments, **keywords)
+        seen = watched(*(arguments[i] for i in TENSORS))
+        return operator(*arguments) if seen else step(*arguments, **keywords)
 
     return call
+
+
+def watched(*tensors: Tensor) -> bool:
+    """Whether something has to see an operator that takes these: a trace, or autograd for their gradients."""
+    traced = torch.compiler.is_compiling() or any(type(t) not in (Tensor, Parameter) for t in tensors)
+    return traced or (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
