@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tnrd.filters import Components, FilterBank
-from tnrd.influence import RadialBasisInfluence
+from tnrd.influence import RadialBasisInfluence, SigmaCurve
 from tnrd.kernels.correlate_torch import correlate
 from tnrd.kernels.step_torch import diffusion_force
 from tnrd.stage import DiffusionStage, initial_influence, lift_bank
@@ -218,3 +218,21 @@ def test_companions_are_lifted_from_differences_of_the_picture(components: Compo
     assert kernels.shape == (components.companions, components.observed, 3, 3)
     flat = torch.full((1, components.observed, 4, 4), 0.8)
     assert float(correlate(flat, kernels).abs().max()) < 1e-13
+
+
+@pytest.mark.parametrize("change", ["hook", "degree", "kind"])
+def test_curves_of_a_step_may_be_of_their_own(change: str) -> None:
+    """They are taken together only where that is what each would return."""
+    sigma = torch.tensor([0.02, 0.2]).view(2, 1, 1, 1)
+    filters = FilterBank(4, 3)
+    stage = DiffusionStage(filters, RadialBasisInfluence(4, nodes=5), reaction=0.3, degree=2)
+    before = stage.prepare(sigma)[0]
+    if change == "hook":
+        stage.reaction.register_forward_hook(lambda module, inputs, output: 2 * output)
+    elif change == "degree":
+        stage.reaction = SigmaCurve(1, 3, initial=0.6)
+    else:
+        stage.reaction = type("Other", (SigmaCurve,), {"forward": lambda self, sigma: 0.6 + 0 * sigma})(1)
+    after = stage.prepare(sigma)[0]
+    torch.testing.assert_close(after.reaction, 2 * before.reaction)
+    torch.testing.assert_close((after.inner, after.outer), (before.inner, before.outer))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from tnrd.kernels.transforms import is_dual
+from tnrd.kernels.transforms import in_transform, is_dual
 
 Step = Callable[..., Tensor]
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -73,7 +73,8 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
         if is_dual(gradient):  # the tangent would be lost without a word
             raise RuntimeError(f"Engine {engine!r} has no derivatives in forward mode; 'torch' has.")
         arguments = (gradient, u, f, kernels, table, *ctx.grid, *scales)
-        found = (gradient_operator if watched(gradient, u, f, kernels, table, *scales) else step_backward)(*arguments)
+        seen = in_transform(gradient) or watched(gradient, u, f, kernels, table, *scales)
+        found = (gradient_operator if seen else step_backward)(*arguments)
         return (*found[:4], None, None, *found[4:])
 
     operator.register_autograd(gradients, setup_context=remember)

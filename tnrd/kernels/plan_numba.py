@@ -19,10 +19,13 @@ from tnrd.kernels.simd import EVEN_LEFT, EVEN_RIGHT, LANES, LEFT, RIGHT, vectors
 from tnrd.kernels.simd_winograd import POINTS, ROWS, TAPS, kernel_transform
 from tnrd.kernels.step_winograd_numba import CHUNK
 
-CACHE, BACKWARD_CACHE = 2**18, 5 * 2**15  # floats that a core's cache is trusted to hold
+CACHE = 2**18  # floats that a core's caches are trusted to hold
+BACKWARD_CACHE = (
+    2**19
+)  # the same of the backward pass, which gains more by long rows than it loses to a cache further off
 WIDEST = 34 * LANES  # responses of a row of a strip: 512 pixels and what the kernels reach beyond
 GROUP = 4  # rows that the forward pass advances at a time
-BACKWARD_GROUP = 96  # vectors of one response that the backward pass advances at a time, if the cache holds them
+BACKWARD_GROUP = 128  # vectors of one response that the backward pass advances at a time, if the cache holds them
 PAGE = 4096  # bytes after which addresses fall into the same set of a first-level cache
 APART = 256
 JOB = 8192  # pixels of a job of the backward pass, so that sums over jobs do not depend on the number of threads

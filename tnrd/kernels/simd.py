@@ -175,7 +175,7 @@ def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor
     def codegen(context, builder, signature, arguments):
         z_address, w_address, table, slope, offset, last, factor, first, stop, cells, pitch, sums = arguments
         z, w = load_vector(builder, z_address, 0), load_vector(builder, w_address, 0)
-        inside, i, t, left, rise = _look_up(builder, z, table, slope, offset, last)
+        inside, numbers, t, left, rise = _look_up(builder, z, table, slope, offset, last)
         value = multiply_add(builder, t, rise, left)
         bend = builder.select(inside, rise, zeros_of(VECTOR))
         scale = splat(builder, factor)
@@ -193,28 +193,29 @@ def influence_gradient_block(typingctx, z, w, table, slope, offset, last, factor
             store_vector(builder, builder.fadd(load_vector(builder, sums, number), term), sums, number)
         weight = builder.fmul(w, scale)
         above = builder.fmul(weight, builder.select(owned, t, zeros_of(VECTOR)))
-        _scatter(builder, i, builder.fsub(weight, above), above, cells, pitch)
+        _scatter(builder, numbers, builder.fsub(weight, above), above, cells, pitch)
         return context.get_dummy_value()
 
     numbers = [types.float32] * 4
     return types.void(*[types.int64] * 3, *numbers, *[types.int64] * 5), codegen
 
 
-def _scatter(builder: Any, index: Any, left: Any, right: Any, cells: Any, pitch: Any) -> None:
-    """Add pairs (left, right) to the cells of the index, lane by lane."""
+def _scatter(builder: Any, numbers: list[Any], left: Any, right: Any, cells: Any, pitch: Any) -> None:
+    """Add pairs (left, right) to the cells of these numbers, lane by lane."""
     pair = ir.VectorType(FLOAT, 2)
     for lane in range(LANES):
         cell = builder.add(cells, builder.mul(pitch, INT64(lane % COPIES)))
-        number = builder.zext(builder.extract_element(index, INT32(lane)), INT64)
-        place = pointer_at(builder, cell, number, 8, pair)
+        place = pointer_at(builder, cell, numbers[lane], 8, pair)
         term = ir.Constant(pair, ir.Undefined)
         for half, values in enumerate((left, right)):
             term = builder.insert_element(term, builder.extract_element(values, INT32(lane)), INT32(half))
         builder.store(builder.fadd(builder.load(place, align=4), term), place, align=4)
 
 
-def _look_up(builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: Any) -> tuple[Any, Any, Any, Any, Any]:
-    """Whether the position is inside the table, its sample, the remainder, and T and its rise there."""
+def _look_up(
+    builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: Any
+) -> tuple[Any, list[Any], Any, Any, Any]:
+    """Whether the position is inside the table, its samples, the remainder, and T and its rise there."""
     raw = multiply_add(builder, z, splat(builder, slope), splat(builder, offset))
     top = splat(builder, last)
     # Ordered comparisons: a NaN looks up the first sample, and is put back into the remainder.
@@ -226,16 +227,14 @@ def _look_up(builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: An
     remainder = builder.fsub(position, builder.sitofp(i, VECTOR))
     t = builder.select(builder.fcmp_unordered("uno", raw, raw), raw, remainder)
     inside = builder.fcmp_ordered("==", position, raw)
-    # One 64-bit load a lane is faster than the gather instructions of current processors; places leave their register
-    # two at a time, and words arrive in the order in which one instruction each tells samples and rises apart.
-    pairs = builder.bitcast(i, ir.VectorType(INT64, LANES // 2))
+    # One 64-bit load a lane is faster than the gather instructions of current processors; words arrive in the order in
+    # which one instruction each tells samples and rises apart.
+    numbers = _by_memory(builder, i)
     words = [ir.Constant(ir.VectorType(INT64, LANES // 2), ir.Undefined)] * 2
-    for pair in range(LANES // 2):
-        both = builder.extract_element(pairs, INT32(pair))
-        for half in range(2):
-            number = builder.zext(builder.trunc(builder.lshr(both, INT64(32 * half)), INT32), INT64)
-            word = builder.load(builder.gep(builder.inttoptr(table, INT64.as_pointer()), [number]))
-            words[pair % 2] = builder.insert_element(words[pair % 2], word, INT32(pair // 2 * 2 + half))
+    for lane, number in enumerate(numbers):
+        pair, half = divmod(lane, 2)
+        word = builder.load(pointer_at(builder, table, number, 8, INT64))
+        words[pair % 2] = builder.insert_element(words[pair % 2], word, INT32(pair // 2 * 2 + half))
     first, second = (builder.bitcast(word, VECTOR) for word in words)
     blocks = range(0, LANES, 4)
     left, rise = (
@@ -246,7 +245,21 @@ def _look_up(builder: Any, z: Any, table: Any, slope: Any, offset: Any, last: An
         )
         for start in (0, 1)
     )
-    return inside, i, t, left, rise
+    return inside, numbers, t, left, rise
+
+
+def _by_memory(builder: Any, integers: Any) -> list[Any]:
+    """The lanes of a vector of int32 as int64, each loaded from where the vector was stored.
+
+    A load takes less than an instruction that moves a lane from one register file to the other, which LLVM would use
+    instead, did not an instruction of nothing stand between: for all it knows, that changes the memory.
+    """
+    memory = cgutils.alloca_once(builder, integers.type)
+    builder.store(integers, memory)
+    nothing = ir.FunctionType(ir.VoidType(), [memory.type])
+    builder.asm(nothing, "", "r,~{memory}", [memory], True)
+    first = builder.bitcast(memory, INT32.as_pointer())
+    return [builder.zext(builder.load(builder.gep(first, [INT32(lane)])), INT64) for lane in range(LANES)]
 
 
 def accumulate(builder: Any, count: Any, initial: list[list[Any]], body: Callable[..., Any]) -> list[list[Any]]:
