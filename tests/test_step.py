@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tnrd.kernels import dispatch, step_numba, step_torch
+from tnrd.kernels import dispatch, plan_numba, step_numba, step_torch
 from tnrd.kernels.dispatch import ENGINES, diffusion_step, resolve_engine
 from tnrd.kernels.plan_numba import plan
 from tnrd.kernels.simd import LANES
@@ -406,6 +406,30 @@ def test_autograd_asks_for_no_more_than_it_needs() -> None:
     assert kernels.grad is not None
     with torch.inference_mode():
         assert not diffusion_step(**arguments, engine="numba").requires_grad
+
+
+def test_a_gradient_takes_what_its_own_step_has_arranged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for both, also where other steps come between them, with gradient or without."""
+    arranged: list[Tensor] = []
+
+    def arrange(kernels: Tensor, table: Tensor) -> Any:
+        arranged.append(kernels)
+        return plan_numba.arrange(kernels, table)
+
+    monkeypatch.setattr(step_numba, "arrange", arrange)
+    problems = [problem((2, 4, 1, 6, 9, 7, 3)) for _ in range(2)]
+    problems[1]["kernels"] = -0.5 * problems[1]["kernels"]
+    leaves = [arguments["kernels"].requires_grad_() for arguments in problems]
+    results = [diffusion_step(**arguments, engine="numba") for arguments in problems]
+    with torch.no_grad():
+        diffusion_step(**problems[0], engine="numba")
+    found = [torch.autograd.grad(result.sum(), leaf)[0] for result, leaf in zip(results, leaves, strict=True)]
+    assert len(arranged) == 3
+    for arguments, gradient in zip(problems, found, strict=True):
+        reference = converted(arguments, torch.float64)
+        leaf = reference["kernels"].detach().requires_grad_()
+        result = diffusion_step(**{**reference, "kernels": leaf}, engine="torch")
+        assert_same([gradient], [torch.autograd.grad(result.sum(), leaf)[0]])
 
 
 def test_a_second_derivative_is_refused_not_wrong() -> None:

@@ -7,6 +7,7 @@ gradient is not differentiable a second time.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ NAMES = ("u", "f", "kernels", "table", "origin", "spacing", "inner", "outer", "r
 TENSORS = (0, 1, 2, 3, 6, 7, 8)  # positions of the tensors among the arguments of a step
 
 
-def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor, ...]]) -> Step:
+def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor, ...]], keeps: bool = False) -> Step:
     """Make an operator of an engine's step; arguments as in :func:`tnrd.kernels.step_torch.diffusion_step`.
 
     Args:
@@ -30,6 +31,7 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
         step: Computes the result.
         step_backward: Takes the gradient for the result, then the arguments of the step; returns the gradients for its
             seven tensors in their order.
+        keeps: Whether both take a dictionary ``kept`` besides: what the step leaves there serves its gradient.
 
     Returns:
         A function to be called like ``step``: the operator, or ``step`` itself where nothing watches (no gradient is
@@ -37,11 +39,17 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
         is given the keywords that the operator has no use for.
     """
 
+    last = threading.local()  # call of the step on this thread, until autograd remembers it
+
     def forward(
         u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor,
         outer: Tensor, reaction: Tensor,
     ) -> Tensor:  # fmt: skip
-        return step(u, f, kernels, table, origin, spacing, inner, outer, reaction)
+        arguments = (u, f, kernels, table, origin, spacing, inner, outer, reaction)
+        if not keeps:
+            return step(*arguments)
+        last.kept, last.of = {}, (kernels, table)
+        return step(*arguments, kept=last.kept)
 
     def backward(
         gradient: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float,
@@ -67,6 +75,9 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
     def remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*(inputs[i] for i in TENSORS))
         ctx.grid = inputs[4], inputs[5]
+        own = all(found is given for found, given in zip(getattr(last, "of", (None, None)), inputs[2:4], strict=True))
+        ctx.kept = {"kept": last.kept} if own else {}
+        last.kept, last.of = None, (None, None)
 
     def gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         u, f, kernels, table, *scales = ctx.saved_tensors
@@ -74,7 +85,7 @@ def register(engine: str, step: Step, step_backward: Callable[..., tuple[Tensor,
             raise RuntimeError(f"Engine {engine!r} has no derivatives in forward mode; 'torch' has.")
         arguments = (gradient, u, f, kernels, table, *ctx.grid, *scales)
         seen = in_transform(gradient) or watched(gradient, u, f, kernels, table, *scales)
-        found = (gradient_operator if seen else step_backward)(*arguments)
+        found = gradient_operator(*arguments) if seen else step_backward(*arguments, **ctx.kept)
         return (*found[:4], None, None, *found[4:])
 
     operator.register_autograd(gradients, setup_context=remember)

@@ -51,11 +51,7 @@ def step(
     reaction: Tensor, kept: dict[str, Any] | None = None,
 ) -> Tensor:  # fmt: skip
     """The step; arguments as in :func:`tnrd.kernels.dispatch.diffusion_step`."""
-    arranged = None if kept is None else kept.get("numba")
-    if arranged is None:
-        arranged = arrange(kernels, table)
-        if kept is not None:
-            kept["numba"] = arranged
+    arranged = _arranged(kernels, table, kept)
     out = torch.empty(u.shape, dtype=torch.float32)
     with entrance():
         layout = plan(tuple(u.shape), len(kernels), kernels.shape[-1], False, use_torch_threads())
@@ -70,7 +66,7 @@ def step(
 
 def step_backward(
     g: Tensor, u: Tensor, f: Tensor, kernels: Tensor, table: Tensor, origin: float, spacing: float, inner: Tensor,
-    outer: Tensor, reaction: Tensor,
+    outer: Tensor, reaction: Tensor, kept: dict[str, Any] | None = None,
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Gradients for u, f, kernels, table, inner, outer and reaction, from the gradient g for the result.
 
@@ -78,7 +74,7 @@ def step_backward(
     """
     filters, _, size, _ = kernels.shape
     to_u, to_f, to_table = (torch.empty(like.shape, dtype=torch.float32) for like in (u, f, table))
-    arranged = arrange(kernels, table)
+    arranged = _arranged(kernels, table, kept)
     with entrance():
         use_torch_threads()
         layout = plan(tuple(u.shape), filters, size, True, 0)
@@ -105,7 +101,16 @@ def step_backward(
     return (to_u, to_f, of_kernels, to_table, *of_scales)
 
 
-diffusion_step = register("numba", step, step_backward)
+diffusion_step = register("numba", step, step_backward, keeps=True)
+
+
+def _arranged(kernels: Tensor, table: Tensor, kept: dict[str, Any] | None) -> Arranged:
+    arranged: Arranged | None = None if kept is None else kept.get("numba")
+    if arranged is None:
+        arranged = arrange(kernels, table)
+        if kept is not None:
+            kept["numba"] = arranged
+    return arranged
 
 
 def _influence(arranged: Arranged, origin: float, spacing: float, inner: Tensor, outer: Tensor) -> Influence:
