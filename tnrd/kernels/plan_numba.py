@@ -20,9 +20,7 @@ from tnrd.kernels.simd_winograd import POINTS, ROWS, TAPS, kernel_transform
 from tnrd.kernels.step_winograd_numba import CHUNK
 
 CACHE = 2**18  # floats that a core's caches are trusted to hold
-BACKWARD_CACHE = (
-    2**19
-)  # the same of the backward pass, which gains more by long rows than it loses to a cache further off
+BACKWARD_CACHE = 2**19  # of the backward pass, which gains more by many rows at a time than a farther cache costs it
 WIDEST = 34 * LANES  # responses of a row of a strip: 512 pixels and what the kernels reach beyond
 GROUP = 4  # rows that the forward pass advances at a time
 BACKWARD_GROUP = 128  # vectors of one response that the backward pass advances at a time, if the cache holds them
